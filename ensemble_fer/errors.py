@@ -1,0 +1,66 @@
+"""Every error a user can cause. Each says what was found, what was expected, and what to do.
+
+The command line prints the message without a traceback and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EnsembleFerError(Exception):
+    """Base of all errors of this package; the work could not be done (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(EnsembleFerError):
+    """A request that makes no sense as written: unknown name, value out of range (exit code 2)."""
+
+    exit_code = 2
+
+
+class MissingError(EnsembleFerError):
+    """Something needed is not here: data, an extra, weights (exit code 3). Says how to get it."""
+
+    exit_code = 3
+
+
+class BadData(EnsembleFerError):
+    """Rows or files that cannot be read as faces.
+
+    Parameters
+    ----------
+    source : str
+        What was being read.
+    problems : list of str
+        One line a bad row, each naming its place and the reason.
+    hint : str
+        What to do about it.
+    """
+
+    def __init__(self, source: str, problems: list[str], hint: str = "") -> None:
+        self.source, self.problems, self.hint = source, problems, hint
+        count = f"{len(problems)} bad row{'s' if len(problems) != 1 else ''} in {source}:"
+        super().__init__("\n".join([count, *problems, *([hint] if hint else [])]))
+
+
+class SplitMisuse(EnsembleFerError):
+    """Rows of one role were used where another is required, e.g. fitting anything on test rows."""
+
+
+class StoreError(EnsembleFerError):
+    """An artifact is missing, incomplete or not what its manifest says."""
+
+
+class ParityError(EnsembleFerError):
+    """An exported graph does not give the numbers that the network it was made from gives."""
+
+
+def unknown_name(what: str, given: str, known: Iterable[str]) -> UsageError:
+    """Error for a name that is in no table, naming the near match and all that is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=2, cutoff=0.6)
+    guess = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+    return UsageError(f"unknown {what} {given!r}.{guess} Known: {', '.join(names) or 'none'}.")

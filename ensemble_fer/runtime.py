@@ -1,0 +1,73 @@
+"""What this machine is and how long work takes: threads, peak memory, progress on the terminal."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def cpu_count() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def machine() -> dict:
+    """Processor, cores and Python of this machine, for manifests and result pages."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123 - a kernel file, not a path of ours
+            model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {"processor": model, "cores": cpu_count(), "python": platform.python_version(), "system": sys.platform}
+
+
+@contextmanager
+def progress(total: int, what: str, *, quiet: bool = False) -> Iterator:
+    """A progress bar with time left on stderr.
+
+    Yields ``advance(n=1, note="")``. Nothing is drawn when ``quiet`` or stderr is not a terminal.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda n=1, note="": None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, note="")
+
+        def advance(n: int = 1, note: str = "") -> None:
+            bar.update(task, advance=n, note=note)
+
+        yield advance
+
+
+def tracked(items: Iterable[T], total: int, what: str, *, quiet: bool = False) -> Iterator[T]:
+    """Iterate with a progress bar."""
+    with progress(total, what, quiet=quiet) as advance:
+        for item in items:
+            yield item
+            advance()
