@@ -13,8 +13,8 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,15 +44,16 @@ def artifact_id(kind: str, spec: dict, inputs: Iterable[str]) -> str:
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that it is either the old one or the whole new one, synced to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Not tempfile: its files are for their owner alone, ours have the permissions that others have here.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
@@ -163,8 +164,7 @@ class Store:
         identity = artifact_id(kind, spec, inputs)
         final = self.root / kind / identity
         final.parent.mkdir(parents=True, exist_ok=True)
-        (self.root / "tmp").mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.root / "tmp"))
+        folder = self._new_folder(kind)
         started = time.perf_counter()
         try:
             metrics = write(folder) or {}
@@ -190,7 +190,7 @@ class Store:
                     with path.open("rb") as file:
                         os.fsync(file.fileno())
             try:
-                os.rename(folder, final)
+                folder.rename(final)
             except OSError:
                 # Another process made the same thing first: its copy is as good as ours.
                 if self._load(kind, identity) is None:
@@ -249,11 +249,7 @@ class Store:
 
     def set_ref(self, kind: str, name: str, identity: str) -> None:
         """Let ``name`` mean this id from now on."""
-        if not _NAME.match(name):
-            raise UsageError(
-                f"{name!r} cannot be a name. Expected letters, digits and . _ + -, "
-                "beginning with a letter or digit, at most 100 characters."
-            )
+        check_name(name)
         write_atomic(self.root / "refs" / _check_kind(kind) / name, identity + "\n")
 
     def refs(self, kind: str) -> dict[str, str]:
@@ -282,14 +278,15 @@ class Store:
         for ref, identity in self.refs(kind).items():
             if identity == artifact.id:
                 (self.root / "refs" / kind / ref).unlink()
-        trash = Path(tempfile.mkdtemp(dir=self._tmp()))
-        os.rename(artifact.path, trash / artifact.id)
+        trash = self._new_folder("removed")
+        artifact.path.rename(trash / artifact.id)
         shutil.rmtree(trash, ignore_errors=True)
         return artifact
 
-    def _tmp(self) -> Path:
-        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-        return self.root / "tmp"
+    def _new_folder(self, prefix: str) -> Path:
+        folder = self.root / "tmp" / f"{prefix}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        return folder
 
     def working(self, kind: str, spec: dict, inputs: Iterable[str]) -> Path:
         """Folder for the unfinished state of one artifact (checkpoints), kept until it is finished."""
@@ -319,6 +316,16 @@ class Store:
         except FileNotFoundError:
             return 0
         return sum(json.loads(line)["test_part"] == test_part for line in lines if line.strip())
+
+
+def check_name(name: str) -> str:
+    """The name itself if it can be a reference; long work asks before it begins."""
+    if not _NAME.match(name):
+        raise UsageError(
+            f"{name!r} cannot be a name. Expected letters, digits and . _ + -, "
+            "beginning with a letter or digit, at most 100 characters."
+        )
+    return name
 
 
 def _check_kind(kind: str) -> str:

@@ -1,0 +1,104 @@
+"""The state of an unfinished training in one file: safetensors, its header holding the numbers as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ensemble_fer.errors import StoreError
+from ensemble_fer.store import write_atomic
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps done.
+    loss_sum, loss_steps : float, int
+        Training loss summed over the steps of the epoch under way.
+    history : list of dict
+        One record an epoch: epoch, step, train_loss, learning_rate, seconds, and the select scores.
+    best : dict of str to Tensor
+        Weights of the epoch with the best select macro-F1 so far; empty before the first.
+    best_epoch : int
+        1-based; 0 before the first.
+    seconds : float
+        Training time so far, over all sittings.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    history: list[dict] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+    @property
+    def scores(self) -> list[float]:
+        """Select macro-F1 of each epoch so far."""
+        return [record["macro_f1"] for record in self.history]
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+    """Replace the checkpoint in ``folder``, atomically."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    numbers: dict[str, Any] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value
+            else:
+                numbers[f"{index}.{key}"] = value
+    plain = asdict(State(**{**vars(state), "best": {}}))
+    header = {"state": json.dumps(plain), "optimizer": json.dumps(numbers)}
+    write_atomic(folder / FILE, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, header))
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:
+    """Bring model and optimizer to the checkpointed state; None where there is no checkpoint.
+
+    Raises
+    ------
+    StoreError
+        The file is damaged or belongs to another model.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        state = State(**json.loads(header["state"]))
+        numbers = json.loads(header["optimizer"])
+        model.load_state_dict(_under(tensors, "model."))
+        state.best = _under(tensors, "best.")
+        slots: dict[int, dict[str, Any]] = {}
+        for name, value in {**_under(tensors, "optimizer."), **numbers}.items():
+            index, key = name.split(".", 1)
+            slots.setdefault(int(index), {})[key] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise StoreError(
+            f"the checkpoint {path} cannot be resumed ({error}). Start over with --fresh, or remove {folder}."
+        ) from error
+    return state
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

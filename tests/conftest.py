@@ -1,0 +1,41 @@
+"""What all tests share: a fresh store, and the real faces where they are on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble_fer.store import Store
+from ensemble_fer.types import USAGES, FaceSet
+
+REAL = Path(os.environ.get("ENSEMBLE_FER_REAL", Path(__file__).parents[2] / "shared/data/fer2013"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def real_folder() -> Path:
+    """Folder with export.py and one tall PNG a split."""
+    if not (REAL / "Training.png").is_file():
+        pytest.skip(f"the real FER2013 is not at {REAL} (set ENSEMBLE_FER_REAL)")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def real_faces(real_folder: Path) -> FaceSet:
+    """All 35,887 faces in the order Training, PublicTest, PrivateTest."""
+    from PIL import Image
+
+    images, labels, usage = [], [], []
+    for code, split in enumerate(USAGES):
+        Image.MAX_IMAGE_PIXELS = None
+        images.append(np.asarray(Image.open(real_folder / f"{split}.png")).reshape(-1, 48, 48))
+        labels.append(np.loadtxt(real_folder / f"{split}.labels", dtype=np.uint8))
+        usage.append(np.full(len(labels[-1]), code, np.uint8))
+    return FaceSet(np.concatenate(images), np.concatenate(labels), np.concatenate(usage), "fer2013")

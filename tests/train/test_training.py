@@ -1,0 +1,221 @@
+"""One member from recipe to stored run; killed and resumed, it ends with the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ensemble_fer.config import Recipe, resolve_recipe
+from ensemble_fer.data.importing import load_faces
+from ensemble_fer.data.splits import split_of
+from ensemble_fer.data.synthetic import synth_data
+from ensemble_fer.data.twins import twins_of
+from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
+from ensemble_fer.evaluate.metrics import macro_f1
+from ensemble_fer.evaluate.predictions import load_predictions
+from ensemble_fer.resample import make_resampling
+from ensemble_fer.store import Artifact, Store
+from ensemble_fer.train import load_member, predict_rows, running, train
+from ensemble_fer.train.loop import HISTORY
+from ensemble_fer.types import Role
+
+ROWS = 600
+SHORT = Recipe(epochs=3, epoch_rows=192, batch_size=32, augmentation="light", precision="float32")
+
+# A process of its own, so that it can be killed; it says each step on stdout.
+CHILD = """
+import sys, time
+from ensemble_fer.config import Recipe
+from ensemble_fer.store import Store
+from ensemble_fer.train import running, train
+
+live = running.progress
+
+from contextlib import contextmanager
+
+@contextmanager
+def spoken(total, what, quiet=False):
+    def advance(n=1, note=""):
+        print("step", flush=True)
+        time.sleep(0.02)
+    yield advance
+
+running.progress = spoken
+recipe = Recipe(epochs=3, epoch_rows=192, batch_size=32, augmentation="light", precision="float32",
+                optimizer=sys.argv[2])
+train(Store(sys.argv[1]), recipe, threads=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with faces, twins, split and resampling, to be copied: making them takes seconds."""
+    store = Store(tmp_path_factory.mktemp("template"))
+    data = synth_data(store, rows=ROWS, seed=1)
+    twins_of(store, data, quiet=True)
+    make_resampling(store, data, method="none")
+    return store.root
+
+
+@pytest.fixture
+def prepared(template: Path, tmp_path: Path) -> Store:
+    return Store(shutil.copytree(template, tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def trained(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Artifact]:
+    store = Store(shutil.copytree(template, tmp_path_factory.mktemp("unbroken") / "store"))
+    return store, train(store, SHORT, threads=1, quiet=True)
+
+
+def weights(run: Artifact) -> dict[str, torch.Tensor]:
+    return load_file(run.file("weights.safetensors"))
+
+
+def test_a_run_holds_what_it_should(trained: tuple[Store, Artifact]) -> None:
+    store, run = trained
+    history = [json.loads(line) for line in run.file(HISTORY).read_text().splitlines()]
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    best = max(history, key=lambda record: record["macro_f1"])
+    assert run.metrics["best_epoch"] == best["epoch"]
+    assert resolve_recipe(run.file("recipe.toml")) == SHORT
+    data = store.get("data", "synthetic")
+    _, split = split_of(store, data)
+    predictions = load_predictions(run.file("select.npz"))
+    assert predictions.role == Role.SELECT
+    assert np.array_equal(predictions.rows, split.select_rows)
+    assert macro_f1(predictions.labels, predictions.logits) == pytest.approx(best["macro_f1"])
+    assert run.metrics["select"]["macro_f1"] == pytest.approx(best["macro_f1"])
+    assert not (store.root / "unfinished").exists() or not list((store.root / "unfinished").iterdir())
+    assert store.get("run", "compact-none-s0").id == run.id
+
+
+def test_kept_weights_give_the_kept_logits(trained: tuple[Store, Artifact]) -> None:
+    store, run = trained
+    predictions = load_predictions(run.file("select.npz"))
+    faces = load_faces(store.get("data", "synthetic"))
+    torch.set_num_threads(1)
+    logits = predict_rows(load_member(run), faces.images[predictions.rows])
+    assert np.allclose(logits, predictions.logits, atol=1e-5)
+
+
+def test_the_same_request_is_answered_from_disk(trained: tuple[Store, Artifact]) -> None:
+    store, run = trained
+    began = time.perf_counter()
+    again = train(store, SHORT, name="other", threads=1, quiet=True)
+    assert again.manifest["created"] == run.manifest["created"]
+    assert store.get("run", "other").id == run.id
+    assert time.perf_counter() - began < run.metrics["train_seconds"] + 5
+
+
+def test_other_seeds_and_sets_are_other_runs(trained: tuple[Store, Artifact]) -> None:
+    store, run = trained
+    one = Recipe(**{**SHORT.to_dict(), "epochs": 1, "seed": 1, "resampling": "ros"})
+    other = train(store, one, threads=1, quiet=True)
+    assert other.id != run.id
+    assert any(not torch.equal(weights(run)[k], weights(other)[k]) for k in weights(run))
+    assert other.metrics["protocol"]["resampling"] == "ros"
+
+
+def child(store: Store, optimizer: str) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", CHILD, str(store.root), optimizer]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("how", "optimizer", "steps"), [("SIGINT", "nesterov", 8), ("SIGTERM", "adamw", 4), ("SIGKILL", "adam", 14)]
+)
+def test_interrupted_and_resumed_ends_with_the_same_weights(
+    prepared: Store,
+    trained: tuple[Store, Artifact],
+    template: Path,
+    tmp_path: Path,
+    how: str,
+    optimizer: str,
+    steps: int,
+) -> None:
+    """Ctrl-C and TERM keep the step under way; kill -9 goes back to the last epoch; none changes a bit."""
+    process = child(prepared, optimizer)
+    assert process.stdout is not None
+    for _ in range(steps):
+        assert process.stdout.readline() == "step\n"
+    process.send_signal(getattr(signal, how))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert prepared.ids("run") == []
+    (checkpoint,) = prepared.root.glob("unfinished/*/checkpoint.safetensors")
+    assert checkpoint.stat().st_size > 0
+    assert ("KeyboardInterrupt" in errors) == (how != "SIGKILL")
+    recipe = Recipe(**{**SHORT.to_dict(), "optimizer": optimizer})
+    resumed = train(prepared, recipe, threads=1, quiet=True)
+    unbroken = (
+        trained[1]
+        if recipe == SHORT
+        else train(Store(shutil.copytree(template, tmp_path / "unbroken")), recipe, threads=1, quiet=True)
+    )
+    assert resumed.id == unbroken.id
+    for key, value in weights(unbroken).items():
+        assert torch.equal(weights(resumed)[key], value), key
+    assert resumed.file(HISTORY).read_text() == unbroken.file(HISTORY).read_text()
+    assert np.array_equal(
+        load_predictions(resumed.file("select.npz")).logits, load_predictions(unbroken.file("select.npz")).logits
+    )
+
+
+def test_a_damaged_checkpoint_is_named(prepared: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "predictions_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(prepared, SHORT, threads=1, quiet=True)
+    (checkpoint,) = prepared.root.glob("unfinished/*/checkpoint.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(StoreError, match="--fresh"):
+        train(prepared, SHORT, threads=1, quiet=True)
+    assert train(prepared, SHORT, fresh=True, threads=1, quiet=True).metrics["epochs"] == 3
+
+
+def test_early_stopping_counts_epochs_without_gain(prepared: Store) -> None:
+    """With a learning rate that changes nothing the first epoch stays the best."""
+    recipe = Recipe(epochs=9, epoch_rows=64, batch_size=32, patience=2, learning_rate=1e-12, schedule="constant")
+    run = train(prepared, recipe, threads=1, quiet=True)
+    history = [json.loads(line) for line in run.file(HISTORY).read_text().splitlines()]
+    best = run.metrics["best_epoch"]
+    assert len(history) == best + 2
+    assert history[best - 1]["macro_f1"] == max(r["macro_f1"] for r in history)
+
+
+def test_a_diverging_training_says_so(prepared: Store) -> None:
+    recipe = Recipe(epochs=2, epoch_rows=256, batch_size=32, learning_rate=1e5, schedule="constant", dropout=0.0)
+    with pytest.raises(EnsembleFerError, match="learning_rate"):
+        train(prepared, recipe, threads=1, quiet=True)
+
+
+def test_a_resampling_of_another_split_is_refused(prepared: Store) -> None:
+    other = make_resampling(
+        prepared, prepared.get("data", "synthetic"), method="ros", split="official-clean", name="clean"
+    )
+    assert isinstance(other, Artifact)
+    with pytest.raises(UsageError, match="another split"):
+        train(prepared, Recipe(**{**SHORT.to_dict(), "resampling": "clean"}), threads=1, quiet=True)
+
+
+def test_member_learns_what_augmented_batches_show(trained: tuple[Store, Artifact]) -> None:
+    """More steps give a lower loss than none: the loop does train."""
+    _, run = trained
+    history = [json.loads(line) for line in run.file(HISTORY).read_text().splitlines()]
+    assert history[-1]["train_loss"] < history[0]["train_loss"] < 2.5
