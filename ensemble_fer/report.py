@@ -1,0 +1,208 @@
+"""Scoring a run or an ensemble on the test or select part: predictions are found or made, looks are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_fer.data.importing import load_faces
+from ensemble_fer.ensemble import combine
+from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
+from ensemble_fer.evaluate.figures import confusion_figure
+from ensemble_fer.evaluate.metrics import Report, score
+from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
+from ensemble_fer.runtime import progress
+from ensemble_fer.store import Artifact, Store
+from ensemble_fer.types import Predictions, Role, Split, TwinMap, digest
+
+KINDS = ("run", "ensemble")
+TTA = ("none", "flip", "ten_crop")
+PREDICTIONS, FIGURE = "predictions.npz", "confusion.png"
+SELECT = "select.npz"
+CHUNK = 256
+"""Faces between two steps of the progress bar."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A scored part.
+
+    Parameters
+    ----------
+    report : Report
+        All metrics with intervals and the protocol stamp; ``.to_dict()`` gives JSON values.
+    predictions : Predictions
+        What was scored.
+    artifact : Artifact
+        Of kind predictions: ``predictions.npz`` and ``confusion.png``; its metrics are the report.
+    source : Artifact
+        The run or ensemble.
+    stored : bool
+        The predictions were there already, so no look was counted.
+    """
+
+    report: Report
+    predictions: Predictions
+    artifact: Artifact
+    source: Artifact
+    stored: bool
+
+
+def evaluate(
+    store: Store,
+    name: str,
+    *,
+    tta: str = "none",
+    role: str = Role.TEST,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Evaluation:
+    """Score a run or an ensemble on one part of the split it was trained on.
+
+    What was scored before is read from the store. A new score of the test part counts a look; one of an
+    ensemble counts a look for each member that had none with this augmentation, and one for the ensemble,
+    since the leaderboard then shows all of them. The look is written down before the faces are shown to the
+    network: a process killed in between has looked.
+
+    Parameters
+    ----------
+    name : str
+        Reference or id; ``run:NAME`` or ``ensemble:NAME`` where both exist.
+    tta : str
+        ``none`` (centre crop), ``flip`` or ``ten_crop``.
+    role : str
+        ``test``, or ``select``, which counts no look.
+    device : str
+        Where torch computes new predictions, in float32: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    quiet : bool
+        Draw no progress.
+
+    Raises
+    ------
+    UsageError
+        An unknown or ambiguous name, augmentation or part.
+    SplitMisuse
+        The train part was asked for, or the split has no such part.
+    """
+    source = find_source(store, name)
+    if tta not in TTA:
+        raise unknown_name("test-time augmentation", tta, TTA)
+    if role == Role.TRAIN:
+        raise SplitMisuse("scores of the train part measure memory. Evaluate the 'test' or the 'select' part.")
+    if role not in list(Role):
+        raise unknown_name("part", role, (Role.TEST, Role.SELECT))
+    artifact, stored = _scored(store, source, Role(role), tta, device, quiet)
+    predictions = load_predictions(artifact.file(PREDICTIONS))
+    return Evaluation(score(predictions), predictions, artifact, source, stored)
+
+
+def find_source(store: Store, name: str) -> Artifact:
+    """The run or ensemble with this reference, id or beginning of an id.
+
+    Raises
+    ------
+    UsageError
+        There is none, or both a run and an ensemble are called so.
+    """
+    kind, colon, rest = name.partition(":")
+    if colon:
+        if kind not in KINDS:
+            raise unknown_name("kind before the colon", kind, KINDS)
+        return store.get(kind, rest)
+    kinds = [
+        kind
+        for kind in KINDS
+        if name in store.refs(kind) or (len(name) >= 4 and any(i.startswith(name) for i in store.ids(kind)))
+    ]
+    if len(kinds) > 1:
+        raise UsageError(f"both a run and an ensemble are called {name!r}. Write run:{name} or ensemble:{name}.")
+    if not kinds:
+        known = [known for kind in KINDS for known in (store.refs(kind) or store.ids(kind))]
+        raise unknown_name(f"run or ensemble (in store {store.root})", name, known)
+    return store.get(kinds[0], name)
+
+
+def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> tuple[Artifact, bool]:
+    """The predictions artifact of a source, and whether it was there already."""
+    spec = {"source": source.id, "role": str(role), "tta": tta}
+    found = store.find("predictions", spec, [source.id])
+    if found is not None:
+        return found, True
+    if role == Role.SELECT and tta == "none":
+        said = replace(load_predictions(source.file(SELECT)), source=source.id)
+    elif source.kind == "ensemble":
+        said = _of_ensemble(store, source, role, tta, device, quiet)
+    else:
+        said = _of_run(store, source, role, tta, device, quiet)
+
+    def write(folder: Path) -> dict:
+        save_predictions(folder / PREDICTIONS, said)
+        report = score(said)
+        confusion_figure(report, folder / FIGURE, name=store.name_of(source))
+        return report.to_dict()
+
+    return store.put("predictions", spec, [source.id], write), False
+
+
+def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
+    """The members' predictions, made where they are missing, combined by the rule."""
+    members = []
+    for identity in source.inputs:
+        made, _ = _scored(store, store.get("run", identity), role, tta, device, quiet)
+        members.append(replace(load_predictions(made.file(PREDICTIONS)), source=identity))
+    combined = combine(members, source.spec["rule"], source=source.id)
+    if role != Role.TEST:
+        return combined
+    data = store.get("data", store.get("run", source.inputs[0]).inputs[0])
+    looks = store.count_look(part_fingerprint(data.spec["fingerprint"], combined.rows), source.id, tta)
+    return replace(combined, protocol=replace(combined.protocol, looks=looks))
+
+
+def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
+    """What the weights of a run say of a part, computed by torch in float32."""
+    from ensemble_fer.train import load_member, predict_rows
+    from ensemble_fer.train.device import choose_device
+
+    data = store.get("data", run.inputs[0])
+    split = _split(store.get("split", run.inputs[1]))
+    twins = TwinMap(**store.get("twins", run.inputs[2]).arrays("twins.npz"))
+    part = split.test if role == Role.TEST else split.select
+    if not len(part):
+        raise SplitMisuse(f"split {split.name!r} of run {run.id} has no {role} rows; there is nothing to score.")
+    faces = load_faces(data)
+    member = load_member(run).to(choose_device(device))
+    protocol = replace(load_predictions(run.file(SELECT)).protocol, role=str(role), tta=tta, looks=0)
+    # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
+    if role == Role.TEST:
+        looks = store.count_look(part_fingerprint(faces.fingerprint, part.rows), run.id, tta)
+        protocol = replace(protocol, looks=looks)
+    logits = []
+    with progress(len(part), f"evaluate {store.name_of(run)}", quiet=quiet) as advance:
+        for start in range(0, len(part), CHUNK):
+            rows = part.rows[start : start + CHUNK]
+            logits.append(predict_rows(member, faces.images[rows], tta))
+            advance(len(rows))
+    return Predictions(
+        logits=np.concatenate(logits),
+        labels=faces.labels[part.rows],
+        rows=part.rows,
+        groups=twins.groups[part.rows],
+        twin_in_train=twins.have_twin_in(part.rows, split.train_rows),
+        role=role,
+        source=run.id,
+        protocol=protocol,
+    )
+
+
+def _split(artifact: Artifact) -> Split:
+    """The split a run was trained on, as it was stored."""
+    parts = artifact.arrays("split.npz")
+    return Split(artifact.spec["name"], parts["train"], parts["select"], parts["test"], artifact.metrics["removed"])
+
+
+def part_fingerprint(fingerprint: str, rows: NDArray[np.int64]) -> str:
+    """The name under which looks at these test rows are counted: the same faces and rows give the same one."""
+    return digest(np.frombuffer(bytes.fromhex(fingerprint), np.uint8), np.asarray(rows, np.int64))

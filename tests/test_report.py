@@ -1,0 +1,152 @@
+"""Evaluating runs and ensembles: the numbers, the looks, and what is answered from disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble_fer import report
+from ensemble_fer.errors import SplitMisuse, UsageError
+from ensemble_fer.evaluate.predictions import load_predictions
+from ensemble_fer.models import MODELS
+from ensemble_fer.report import evaluate, find_source, part_fingerprint
+from ensemble_fer.store import Artifact, Store
+from ensemble_fer.train import predict_rows
+from tests.export import making
+from tests.export.making import untrained_run
+
+
+@pytest.fixture
+def pair(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
+    monkeypatch.setitem(MODELS, "tiny", making.tiny)
+    return [untrained_run(store, name, seed) for seed, name in enumerate(("first", "second"))]
+
+
+def ensemble_of(store: Store, runs: list[Artifact], name: str = "duo") -> Artifact:
+    """An ensemble without a graph: scoring reads predictions only."""
+
+    def write(folder: Path) -> None:
+        (folder / "select.npz").write_bytes(runs[0].file("select.npz").read_bytes())
+
+    return store.put("ensemble", {"rule": "mean"}, [run.id for run in runs], write, name=name)
+
+
+def looks(store: Store) -> list[tuple[str, str]]:
+    path = store.root / "looks.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [(line["source"], line["tta"]) for line in lines]
+
+
+def test_test_part_is_scored_by_the_weights(store: Store, pair: list[Artifact]) -> None:
+    done = evaluate(store, "first", quiet=True)
+    given = making.face_set()
+    rows = np.arange(55, 70)
+    np.testing.assert_array_equal(done.predictions.rows, rows)
+    np.testing.assert_allclose(done.predictions.logits, predict_rows(making.drawn(0), given.images[rows]), atol=1e-5)
+    np.testing.assert_array_equal(done.predictions.labels, given.labels[rows])
+    # Row 69 repeats row 0, which is a training row.
+    assert done.predictions.twin_in_train.tolist() == [False] * 14 + [True]
+    assert done.predictions.groups[-1] == 0
+    assert done.report.twin_free["rows"] == 14
+    found = done.report.to_dict()
+    assert found == done.artifact.metrics
+    right = done.predictions.logits.argmax(1) == given.labels[rows]
+    assert found["accuracy"] == pytest.approx(right.mean())
+    protocol = found["protocol"]
+    assert (protocol["role"], protocol["tta"], protocol["looks"], protocol["split"]) == ("test", "none", 1, "official")
+    assert done.artifact.file("confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert (done.artifact.inputs, done.source.id) == ([pair[0].id], pair[0].id)
+    assert done.artifact.spec == {"source": pair[0].id, "role": "test", "tta": "none"}
+
+
+def test_each_new_score_of_the_test_part_is_a_look_and_reading_is_none(store: Store, pair: list[Artifact]) -> None:
+    first, second = (run.id for run in pair)
+    assert not evaluate(store, "first", quiet=True).stored
+    again = evaluate(store, first, quiet=True)
+    assert again.stored
+    assert again.report.protocol.looks == 1
+    assert evaluate(store, "first", tta="flip", quiet=True).report.protocol.looks == 2
+    assert evaluate(store, "second", quiet=True).report.protocol.looks == 3
+    assert looks(store) == [(first, "none"), (first, "flip"), (second, "none")]
+
+
+def test_select_part_counts_no_look(store: Store, pair: list[Artifact]) -> None:
+    done = evaluate(store, "first", role="select", quiet=True)
+    kept = load_predictions(pair[0].file("select.npz"))
+    np.testing.assert_array_equal(done.predictions.logits, kept.logits)
+    assert done.report.protocol.role == "select"
+    flipped = evaluate(store, "first", role="select", tta="flip", quiet=True)
+    images = making.face_set().images[kept.rows]
+    np.testing.assert_allclose(flipped.predictions.logits, predict_rows(making.drawn(0), images, "flip"), atol=1e-5)
+    assert (flipped.report.protocol.tta, flipped.report.protocol.looks) == ("flip", 0)
+    assert looks(store) == []
+
+
+def test_ensemble_is_the_mean_of_its_members_and_looks_through_each(store: Store, pair: list[Artifact]) -> None:
+    duo = ensemble_of(store, pair)
+    evaluate(store, "first", tta="ten_crop", quiet=True)
+    done = evaluate(store, "duo", tta="ten_crop", quiet=True)
+    assert looks(store) == [(i, "ten_crop") for i in (pair[0].id, pair[1].id, duo.id)]
+    members = [evaluate(store, name, tta="ten_crop", quiet=True).predictions for name in ("first", "second")]
+    mean = np.mean([p.probabilities() for p in members], axis=0)
+    np.testing.assert_allclose(done.predictions.probabilities(), mean, atol=1e-6)
+    assert done.predictions.source == duo.id
+    assert [p.protocol.looks for p in (*members, done.predictions)] == [1, 2, 3]
+    assert len(looks(store)) == 3
+    assert evaluate(store, "duo", role="select", quiet=True).predictions.source == duo.id
+
+
+def test_a_process_that_dies_while_predicting_has_looked(
+    store: Store, pair: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ensemble_fer.train.predict_rows", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(store, "first", quiet=True)
+    assert looks(store) == [(pair[0].id, "none")]
+    assert store.ids("predictions") == []
+    monkeypatch.undo()
+
+
+def test_what_fails_before_predicting_has_not_looked(store: Store, pair: list[Artifact]) -> None:
+    (pair[0].path / "weights.safetensors").write_bytes(b"torn")
+    with pytest.raises(Exception, match=r"weights\.safetensors is not what was written"):
+        evaluate(store, "first", quiet=True)
+    assert looks(store) == []
+
+
+def test_looks_are_counted_by_faces_and_rows() -> None:
+    a, b = "0" * 64, "1" * 64
+    names = {part_fingerprint(f, rows) for f in (a, b) for rows in (np.arange(3), np.arange(4), np.arange(1, 4))}
+    assert len(names) == 6
+    assert part_fingerprint(a, np.arange(3, dtype=np.int32)) == part_fingerprint(a, np.arange(3))
+
+
+def test_requests_that_make_no_sense(store: Store, pair: list[Artifact]) -> None:
+    with pytest.raises(UsageError, match=r"unknown test-time augmentation 'tencrop'.*'ten_crop'"):
+        evaluate(store, "first", tta="tencrop")
+    with pytest.raises(UsageError, match="unknown part 'tset'"):
+        evaluate(store, "first", role="tset")
+    with pytest.raises(SplitMisuse, match="measure memory"):
+        evaluate(store, "first", role="train")
+    with pytest.raises(UsageError, match=r"unknown run or ensemble.*'frist'.*'first'"):
+        evaluate(store, "frist")
+    assert looks(store) == []
+    assert set(report.TTA) == set(__import__("ensemble_fer.train", fromlist=["TTA"]).TTA)
+
+
+def test_a_name_of_both_kinds_must_say_which(store: Store, pair: list[Artifact]) -> None:
+    duo = ensemble_of(store, pair, name="first")
+    with pytest.raises(UsageError, match="run:first or ensemble:first"):
+        find_source(store, "first")
+    assert find_source(store, "run:first").id == pair[0].id
+    assert find_source(store, "ensemble:first").id == duo.id
+    assert find_source(store, duo.id[:6]).id == duo.id
+    assert find_source(store, "second").id == pair[1].id
+    with pytest.raises(UsageError, match="unknown kind before the colon 'rum'"):
+        find_source(store, "rum:first")
