@@ -1,0 +1,86 @@
+"""The exact search in the shape that scikit-learn and imbalanced-learn ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ensemble_fer.errors import BadData
+from ensemble_fer.neighbors.panels import Mixtures
+from ensemble_fer.neighbors.search import nearest
+
+
+class PixelNeighbors(BaseEstimator):
+    """Exact nearest neighbours of rows of grey levels, ties ordered by row.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        How many to answer with when ``kneighbors`` is not told.
+    n_jobs : int, optional
+        Taken because samplers set it; the search uses the processors there are.
+
+    Examples
+    --------
+    ``SMOTE(k_neighbors=PixelNeighbors(6))`` for five neighbours besides the face itself.
+    """
+
+    def __init__(self, n_neighbors: int = 5, n_jobs: int | None = None) -> None:
+        self.n_neighbors = n_neighbors
+        self.n_jobs = n_jobs
+
+    def fit(self, X: ArrayLike, y: Any = None) -> PixelNeighbors:
+        """Keep the rows to search among: ``[n, p]`` with whole values 0 to 255 of any dtype."""
+        self.pixels_ = _as_bytes(X)
+        self.n_features_in_ = self.pixels_.shape[1]
+        self.n_samples_fit_ = len(self.pixels_)
+        return self
+
+    def kneighbors(self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True):
+        """Distances (float64 ``[m, k]``, grey levels) and rows (int64 ``[m, k]``) of the nearest fitted rows.
+
+        Without ``X``, the neighbours of each fitted row other than itself.
+        """
+        check_is_fitted(self)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        fitted = Mixtures.faces(self.pixels_)
+        if X is None:
+            found = nearest(fitted, k + 1)
+            # Where more than k copies come first, the row itself is not in its own list: then the last goes.
+            other = found.rows != np.arange(self.n_samples_fit_)[:, None]
+            other[other.all(axis=1), -1] = False
+            rows, squared = found.rows[other].reshape(-1, k), found.squared[other].reshape(-1, k)
+        else:
+            queries = _as_bytes(X)
+            same = queries.shape == self.pixels_.shape and np.array_equal(queries, self.pixels_)
+            found = nearest(fitted, k, queries=None if same else Mixtures.faces(queries))
+            rows, squared = found.rows, found.squared
+        return (np.sqrt(squared), rows) if return_distance else rows
+
+    def kneighbors_graph(self, X: ArrayLike | None = None, n_neighbors: int | None = None, mode: str = "connectivity"):
+        """The same as a sparse matrix ``[m, n]``: ones, or distances with ``mode="distance"``."""
+        from scipy.sparse import csr_matrix
+
+        distances, rows = self.kneighbors(X, n_neighbors)
+        values = distances.ravel() if mode == "distance" else np.ones(rows.size)
+        starts = np.arange(0, rows.size + 1, rows.shape[1])
+        return csr_matrix((values, rows.ravel(), starts), shape=(len(rows), self.n_samples_fit_))
+
+
+def _as_bytes(rows: ArrayLike) -> NDArray[np.uint8]:
+    given = np.asarray(rows)
+    if given.ndim != 2:
+        raise BadData("pixels", [f"expected rows [n, p], found shape {given.shape}"], "Flatten each face to a row.")
+    with np.errstate(invalid="ignore"):
+        out = given.astype(np.uint8)
+    if not np.array_equal(out, given):
+        raise BadData(
+            "pixels",
+            ["some values are not whole numbers from 0 to 255"],
+            "This search is exact on bytes. For mixtures of faces give the parents: neighbors.Mixtures.",
+        )
+    return np.ascontiguousarray(out)

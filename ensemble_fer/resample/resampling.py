@@ -1,0 +1,244 @@
+"""``resample``: checks a request, runs a method, and says which faces the rows come from."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble_fer.errors import EnsembleFerError, SplitMisuse, UsageError, unknown_name
+from ensemble_fer.neighbors import nearest
+from ensemble_fer.resample.methods import METHODS, Method
+from ensemble_fer.resample.rows import Request, Rows, Search, class_name
+from ensemble_fer.runtime import peak_mb
+from ensemble_fer.types import CLASSES, FaceSet, Kind, Part, Resampling, Role, Split
+
+
+class ResamplingWarning(UserWarning):
+    """A method did something to a class that nobody would expect who only reads its name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A resampling with the account of how it came about.
+
+    Parameters
+    ----------
+    resampling : Resampling
+    account : dict
+        ``method, counts_before [7], counts_after [7], rows, synthetic, duplicates, removed, seconds, peak_mb,
+        warnings [text]``.
+    """
+
+    resampling: Resampling
+    account: dict
+
+
+def resample(
+    faces: FaceSet,
+    part: Part,
+    method: str,
+    *,
+    seed: int = 0,
+    target: int | None = None,
+    classes: Sequence[str] | None = None,
+    neighbors: Search | None = None,
+    quiet: bool = True,
+) -> Resampling:
+    """Balance or clean the training rows of a set of faces.
+
+    Parameters
+    ----------
+    faces : FaceSet
+    part : Part
+        Rows with role train.
+    method : str
+        A name of ``METHODS``.
+    seed : int
+        0 to 2^32 - 1. The same seed gives imbalanced-learn's choices.
+    target : int, optional
+        Rows each class is brought to; for ``hybrid``, which needs it.
+    classes : list of str, optional
+        Oversample only these classes; all by default.
+    neighbors : callable, optional
+        ``(Mixtures, k) -> int64 [m, k]`` answers with the nearest rows of each point, itself included, instead
+        of the exact search on pixels: another space, or lists from elsewhere.
+    quiet : bool
+        Draw no progress bar.
+
+    Returns
+    -------
+    Resampling
+
+    Raises
+    ------
+    SplitMisuse
+        The part is not of role train.
+    UsageError
+        Unknown method or class, or a setting that the method does not have.
+    EnsembleFerError
+        Fewer than two classes, or a class with too few rows for a neighbour search.
+
+    Warns
+    -----
+    ResamplingWarning
+        A class lost more than half of its rows.
+
+    Notes
+    -----
+    Rows, parents, weights and their order are those that imbalanced-learn decides on float64 pixels for the
+    same seed and the same neighbour lists. See ``docs/resampling.md``.
+    """
+    asked = {"seed": seed, "target": target, "classes": list(classes) if classes is not None else None}
+    outcome = run(faces, part, method, neighbors=neighbors, quiet=quiet, **asked)
+    warn_of(outcome.account, stacklevel=3)
+    return outcome.resampling
+
+
+def run(
+    faces: FaceSet,
+    part: Part,
+    method: str,
+    *,
+    seed: int = 0,
+    target: int | None = None,
+    classes: Sequence[str] | None = None,
+    neighbors: Search | None = None,
+    quiet: bool = True,
+) -> Outcome:
+    """``resample`` with its account, without warnings being raised; they are in the account."""
+    entry = check(method, seed=seed, target=target, classes=classes)
+    part.require(Role.TRAIN, purpose=f"resampling with {method}")
+    started = time.perf_counter()
+    request = _request(faces, part, entry, seed, target, classes, neighbors, quiet)
+    rows = entry.run(request)
+    resampling = Resampling(
+        method,
+        rows.kind,
+        part.rows[rows.a].astype(np.int32),
+        part.rows[rows.b].astype(np.int32),
+        rows.w,
+        rows.labels,
+        {"seed": seed, "target": target, "classes": list(classes) if classes is not None else None},
+    )
+    after = np.array(resampling.counts())
+    full = request.counts + rows.made
+    account = {
+        "method": method,
+        "counts_before": request.counts.tolist(),
+        "counts_after": after.tolist(),
+        "rows": len(resampling),
+        "synthetic": int((resampling.kind == Kind.SYNTHETIC).sum()),
+        "duplicates": int((resampling.kind == Kind.DUPLICATE).sum()),
+        "removed": int((full - after).sum()),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_mb": peak_mb(),
+        "warnings": _losses(entry, request, rows),
+    }
+    return Outcome(resampling, account)
+
+
+def check(method: str, *, seed: int, target: int | None, classes: Sequence[str] | None) -> Method:
+    """The entry of the table, if these settings make sense for it.
+
+    Raises
+    ------
+    UsageError
+    """
+    if method not in METHODS:
+        raise unknown_name("resampling method", method, METHODS)
+    entry = METHODS[method]
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed is {seed}; expected 0 to {2**32 - 1}.")
+    if entry.target and target is None:
+        raise UsageError(f"method {method!r} needs a target: the rows that each class is brought to, e.g. 3000.")
+    if not entry.target and target is not None:
+        with_target = ", ".join(repr(name) for name, other in METHODS.items() if other.target)
+        raise UsageError(f"method {method!r} has no target (found {target}). Leave it out, or use {with_target}.")
+    if target is not None and target < 1:
+        raise UsageError(f"target is {target}; expected at least 1 row a class.")
+    if classes is not None:
+        for name in classes:
+            if name not in CLASSES:
+                raise unknown_name("class", name, CLASSES)
+        if not classes:
+            raise UsageError("no class was named; expected at least one, or leave classes out for all.")
+        if not entry.over:
+            adding = ", ".join(name for name, other in METHODS.items() if other.over)
+            raise UsageError(f"classes limits oversampling, but {method!r} adds no rows. Methods that do: {adding}.")
+    return entry
+
+
+def check_lineage(resampling: Resampling, split: Split) -> None:
+    """Prove that every parent of every row is a training row of the split.
+
+    Raises
+    ------
+    SplitMisuse
+        Naming how many rows have a parent elsewhere and the first of them.
+    """
+    parents = np.stack([resampling.parent_a, resampling.parent_b])
+    foreign = ~np.isin(parents, split.train_rows)
+    if foreign.any():
+        bad = np.flatnonzero(foreign.any(axis=0))
+        first = parents[:, bad[0]][foreign[:, bad[0]]][0]
+        where = "test" if first in split.test_rows else "select" if first in split.select_rows else "no"
+        raise SplitMisuse(
+            f"{len(bad)} rows of this {resampling.method} resampling have a parent that is not a training row of "
+            f"split {split.name!r}: row {bad[0]} shows face {first}, which is in the {where} part. "
+            f"Resample the training part of {split.name!r} and use that."
+        )
+
+
+def warn_of(account: dict, *, stacklevel: int = 2) -> None:
+    """Raise the warnings of an account as Python warnings."""
+    for text in account["warnings"]:
+        warnings.warn(text, ResamplingWarning, stacklevel=stacklevel)
+
+
+def _request(
+    faces: FaceSet,
+    part: Part,
+    entry: Method,
+    seed: int,
+    target: int | None,
+    classes: Sequence[str] | None,
+    neighbors: Search | None,
+    quiet: bool,
+) -> Request:
+    if not len(part):
+        raise EnsembleFerError("the training part is empty; there is nothing to resample. Use another split.")
+    labels = faces.labels[part.rows]
+    codes = None if classes is None else tuple(sorted({CLASSES.index(name) for name in classes}))
+    for code in codes or ():
+        if not (labels == code).any():
+            raise UsageError(f"class {class_name(code)!r} has no training row to oversample. Leave it out of classes.")
+    present = np.unique(labels)
+    if len(present) < 2 and entry.title != "none":
+        raise EnsembleFerError(
+            f"the training part holds only class {class_name(present[0])!r}; {entry.title} needs two classes or more. "
+            "Use method none, or another split."
+        )
+    search = neighbors or (lambda points, k: nearest(points, k, quiet=quiet).rows)
+    pixels = faces.images.reshape(len(faces), -1)[part.rows] if entry.mixes or entry.cleans else faces.images[:0]
+    return Request(pixels, labels, seed, target, codes, search)
+
+
+def _losses(entry: Method, request: Request, rows: Rows) -> list[str]:
+    """One line for each class that lost more than half of its rows, added ones included."""
+    texts = []
+    after = np.bincount(rows.labels, minlength=len(CLASSES))
+    own = np.bincount(rows.labels[rows.kind == Kind.ORIGINAL], minlength=len(CLASSES))
+    for code, full in enumerate(request.counts + rows.made):
+        if after[code] * 2 >= full:
+            continue
+        added = f" ({own[code]:,} of its {request.counts[code]:,} originals)" if rows.made[code] else ""
+        texts.append(
+            f"{entry.title} keeps {after[code]:,} of {full:,} {class_name(code)} faces{added}: "
+            "the class loses more than half of its rows"
+            + (", because most of its faces have neighbours of other classes." if entry.cleans else ".")
+        )
+    return texts

@@ -1,0 +1,116 @@
+"""Resamplings in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ensemble_fer.resample.planning import Plan, plan
+from ensemble_fer.resample.resampling import check, check_lineage, run, warn_of
+from ensemble_fer.store import Artifact, Store, save_arrays
+from ensemble_fer.types import CLASSES, Resampling
+
+
+def make_resampling(
+    store: Store,
+    data: Artifact,
+    *,
+    method: str,
+    split: str = "official",
+    seed: int = 0,
+    target: int | None = None,
+    classes: Sequence[str] | None = None,
+    dry_run: bool = False,
+    name: str | None = None,
+    quiet: bool = False,
+) -> Artifact | Plan:
+    """Resample the training part of a split and keep the result; answered from disk the second time.
+
+    Parameters
+    ----------
+    store : Store
+    data : Artifact
+        An imported set.
+    method, seed, target, classes
+        As for ``resample``.
+    split : str
+        Name of the split; its seed is 0.
+    dry_run : bool
+        Only say what would come out and what it would cost.
+    name : str, optional
+        Reference to set; by default ``automatic_name``.
+    quiet : bool
+        Draw no progress bar.
+
+    Returns
+    -------
+    Artifact
+        Kind ``resampling``: ``rows.npz``, and ``sheet.png`` where there are synthetic rows. Its metrics are the
+        account of ``Outcome``. With ``dry_run`` a ``Plan``.
+
+    Raises
+    ------
+    UsageError, EnsembleFerError
+        As ``resample``.
+
+    Warns
+    -----
+    ResamplingWarning
+        As ``resample``, also when the answer comes from disk.
+    """
+    from ensemble_fer.data.importing import load_faces
+    from ensemble_fer.data.splits import split_of
+    from ensemble_fer.resample.sheet import lineage_sheet
+
+    check(method, seed=seed, target=target, classes=classes)
+    faces = load_faces(data)
+    split_artifact, parts = split_of(store, data, split, quiet=quiet)
+    named = None if classes is None else sorted(set(classes), key=CLASSES.index)
+    if dry_run:
+        codes = None if named is None else tuple(CLASSES.index(c) for c in named)
+        counts = faces.counts(parts.train.rows)
+        return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes)
+
+    def write(folder: Path) -> dict:
+        outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, quiet=quiet)
+        made = outcome.resampling
+        check_lineage(made, parts)
+        save_arrays(
+            folder / "rows.npz",
+            kind=made.kind,
+            parent_a=made.parent_a,
+            parent_b=made.parent_b,
+            weight=made.weight,
+            labels=made.labels,
+        )
+        sheet = lineage_sheet(faces, made)
+        if sheet is not None:
+            sheet.save(folder / "sheet.png", optimize=True)
+        return outcome.account
+
+    spec = {"method": method, "params": {"seed": seed, "target": target, "classes": named}}
+    automatic = automatic_name(store.name_of(data), method, split=split, seed=seed, target=target, classes=named)
+    made = store.put("resampling", spec, [data.id, split_artifact.id], write, name=name or automatic)
+    warn_of(made.metrics, stacklevel=3)
+    return made
+
+
+def automatic_name(
+    data: str, method: str, *, split: str, seed: int, target: int | None, classes: Sequence[str] | None
+) -> str:
+    """``<data>-<method>[-<target>][-<classes>]-s<seed>[-<split> unless official]``, in characters of a name."""
+    parts = [data, method]
+    if target is not None:
+        parts.append(str(target))
+    if classes is not None:
+        parts.append("+".join(classes))
+    parts.append(f"s{seed}")
+    if split != "official":
+        parts.append(split.replace(":", "-").replace(",", "-"))
+    return "-".join(parts)[:100]
+
+
+def load_resampling(artifact: Artifact) -> Resampling:
+    """The resampling of a stored artifact; its files are checked against the manifest."""
+    spec = artifact.spec
+    return Resampling(spec["method"], **artifact.arrays("rows.npz"), params=spec["params"])
