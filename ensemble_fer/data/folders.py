@@ -1,0 +1,169 @@
+"""Image folders: ``train|test/<class>/picture``, or ``<class>/picture`` alone.
+
+The official usage is in the file names of Kaggle's folders (``PublicTest_123.png``) and wins over the folder,
+which knows only train and test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble_fer.data.labels import class_advice, class_code, folder_usage, usage_code
+from ensemble_fer.data.readers import BadPicture, Rows, picture_limits, read_picture
+from ensemble_fer.errors import BadData
+from ensemble_fer.runtime import tracked
+from ensemble_fer.types import USAGES
+
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
+_OFFICIAL = re.compile(rf"({'|'.join(USAGES)})[_-](\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One file that should be a face."""
+
+    path: Path
+    label: int
+    usage: int
+    order: tuple
+
+
+def read_folders(root: Path, *, quiet: bool = False) -> Rows:
+    """Read and check every picture below a folder.
+
+    Parameters
+    ----------
+    root : Path
+        Holds ``train``, ``validation`` and ``test`` (any of them, in any usual spelling) with a folder a class,
+        or the class folders themselves; all is Training then. A single folder in between is passed through.
+    quiet : bool
+        No progress bar.
+
+    Returns
+    -------
+    Rows
+        Ordered by usage, then by the number in official file names, then by path, so that an exported csv
+        comes back in its own order. Bad files are named in ``problems`` by their path.
+
+    Raises
+    ------
+    BadData
+        There is no class folder at all.
+    """
+    top = _descend(root)
+    problems: list[str] = []
+    notes: list[str] = []
+    found: list[Found] = []
+    strays: list[str] = []
+    split_here = any(folder_usage(p.name) is not None for p in _entries(top) if p.is_dir())
+    for part in _entries(top):
+        usage = folder_usage(part.name) if split_here else 0
+        if not part.is_dir():
+            _stray(part, root, problems, strays)
+        elif part.is_symlink():
+            problems.append(f"{part.relative_to(root)}: a link to a folder; give the folder itself")
+        elif usage is None:
+            problems.append(f"{part.relative_to(root)}: beside train and test; expected train, validation or test")
+        else:
+            for folder in _entries(part) if split_here else [part]:
+                _class_folder(folder, usage, root, found, problems, strays)
+    if not found and not problems:
+        expected = "expected train/<class>/… and test/<class>/…, or <class>/…"
+        raise BadData(str(root), [f"no pictures in class folders; {expected}"])
+    if not split_here:
+        notes.append("no train or test folder: rows without an official usage in their file name are Training")
+    if strays:
+        notes.append(f"{len(strays)} other files passed over: {', '.join(strays[:3])}{' …' if len(strays) > 3 else ''}")
+    found.sort(key=lambda one: one.order)
+    images, labels, usages, converted = [], [], [], 0
+    with picture_limits():
+        for one in tracked(found, len(found), "reading faces", quiet=quiet):
+            try:
+                image, changed = read_picture(one.path)
+            except (BadPicture, OSError) as reason:
+                problems.append(f"{one.path.relative_to(root)}: {reason}")
+                continue
+            images.append(image)
+            labels.append(one.label)
+            usages.append(one.usage)
+            converted += changed
+    for code, role in ((1, "selects"), (2, "tests")):
+        if split_here and code not in usages:
+            notes.append(f"no {USAGES[code]} rows: the official split has no part that {role}; use a stratified split")
+    return Rows.of("folders", images, labels, usages, problems=problems, converted=converted, notes=notes)
+
+
+def _descend(root: Path) -> Path:
+    """Past folders that hold nothing but one folder (``archive/images/train``)."""
+    while True:
+        inside = list(_entries(root))
+        folders = [p for p in inside if p.is_dir() and not p.is_symlink()]
+        if len(folders) != 1 or any(p.suffix.lower() in PICTURES for p in inside):
+            return root
+        name = folders[0].name
+        if class_code(name) is not None or folder_usage(name) is not None:
+            return root
+        if not any(p.is_dir() for p in _entries(folders[0])):
+            return root  # a class folder that is misspelt: let it be named
+        root = folders[0]
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies in a folder by name, without hidden files and system rubbish."""
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.name.casefold() not in RUBBISH:
+            yield path
+
+
+def _class_folder(
+    folder: Path, usage: int, root: Path, found: list[Found], problems: list[str], strays: list[str]
+) -> None:
+    if not folder.is_dir():
+        _stray(folder, root, problems, strays)
+        return
+    shown = folder.relative_to(root)
+    if folder.is_symlink():
+        problems.append(f"{shown}: a link to a folder; give the folder itself")
+        return
+    files = sorted(_files(folder))
+    label = class_code(folder.name)
+    if label is None:
+        if files:
+            problems.append(f"{shown}: folder of {len(files):,} files: {class_advice(folder.name)}")
+        return
+    base = root.resolve()
+    for path in files:
+        shown = path.relative_to(root)
+        if path.is_symlink() and not path.resolve().is_relative_to(base):
+            problems.append(f"{shown}: a link that leads outside of {root}")
+            continue
+        official = _OFFICIAL.match(path.name)
+        own = usage_code(official[1]) if official else None
+        code = usage if own is None else own
+        number = int(official[2]) if official else 0
+        order = (code, official is None, number, [_natural(part) for part in shown.parts])
+        found.append(Found(path, label, code, order))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for below, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".") and f.casefold() not in RUBBISH]
+        yield from (Path(below) / f for f in files if not f.startswith(".") and f.casefold() not in RUBBISH)
+
+
+def _stray(path: Path, root: Path, problems: list[str], strays: list[str]) -> None:
+    """A file outside the class folders: a picture there has no label, anything else is passed over."""
+    if path.suffix.lower() in PICTURES:
+        problems.append(f"{path.relative_to(root)}: a picture outside a class folder has no label")
+    else:
+        strays.append(str(path.relative_to(root)))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sorts im2 before im10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
