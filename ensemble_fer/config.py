@@ -31,7 +31,7 @@ class Recipe:
     resampling : str
         ``none``, a resampling's name or id, or a method that ``resample`` knows.
     split : str
-        Name of the split; see ``docs/protocol.md``.
+        Name of the split; see ``docs/protocol.md``. Its own seed is 0, so that members of several seeds share it.
     seed : int
         Decides the first weights, the order of rows, augmentation and dropout. 0 or more.
     epochs : int
@@ -86,6 +86,9 @@ class Recipe:
             if not low <= value < high or value != value:
                 raise UsageError(f"{key} = {value} is out of range; expected {text}.")
 
+        if self.optimizer == "nesterov" and self.momentum == 0:
+            raise UsageError("optimizer nesterov needs a momentum above 0. Set momentum, or take optimizer sgd.")
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -103,7 +106,7 @@ _CHOICES = {
 }
 _INF = float("inf")
 _RANGES: dict[str, tuple[float, float, str]] = {
-    "seed": (0, 2**31, "0 or more"),
+    "seed": (0, 2**31, "0 to 2147483647"),
     "epochs": (1, 100_000, "1 or more"),
     "epoch_rows": (0, _INF, "0 (all rows) or more"),
     "patience": (0, _INF, "0 (never stop early) or more"),

@@ -14,7 +14,6 @@ from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.figures import confusion_figure
 from ensemble_fer.evaluate.metrics import Report, score
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
-from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import Predictions, Role, Split, TwinMap, digest
 
@@ -22,8 +21,8 @@ KINDS = ("run", "ensemble")
 TTA = ("none", "flip", "ten_crop")
 PREDICTIONS, FIGURE = "predictions.npz", "confusion.png"
 SELECT = "select.npz"
-CHUNK = 256
-"""Faces between two steps of the progress bar."""
+# Raised when scores are computed otherwise than before: old ones are not taken for new ones.
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def find_source(store: Store, name: str) -> Artifact:
 
 def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> tuple[Artifact, bool]:
     """The predictions artifact of a source, and whether it was there already."""
-    spec = {"source": source.id, "role": str(role), "tta": tta}
+    spec = {"source": source.id, "role": str(role), "tta": tta, "version": VERSION}
     found = store.find("predictions", spec, [source.id])
     if found is not None:
         return found, True
@@ -163,7 +162,7 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
 
 def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
     """What the weights of a run say of a part, computed by torch in float32."""
-    from ensemble_fer.train import load_member, predict_rows
+    from ensemble_fer.train import left_out, load_member, predictions_of
     from ensemble_fer.train.device import choose_device
 
     data = store.get("data", run.inputs[0])
@@ -175,26 +174,12 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
     faces = load_faces(data)
     member = load_member(run).to(choose_device(device))
     protocol = replace(load_predictions(run.file(SELECT)).protocol, role=str(role), tta=tta, looks=0)
+    protocol = replace(protocol, rows_left_out=left_out(data, faces, part))
     # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
     if role == Role.TEST:
         looks = store.count_look(part_fingerprint(faces.fingerprint, part.rows), run.id, tta)
         protocol = replace(protocol, looks=looks)
-    logits = []
-    with progress(len(part), f"evaluate {store.name_of(run)}", quiet=quiet) as advance:
-        for start in range(0, len(part), CHUNK):
-            rows = part.rows[start : start + CHUNK]
-            logits.append(predict_rows(member, faces.images[rows], tta))
-            advance(len(rows))
-    return Predictions(
-        logits=np.concatenate(logits),
-        labels=faces.labels[part.rows],
-        rows=part.rows,
-        groups=twins.groups[part.rows],
-        twin_in_train=twins.have_twin_in(part.rows, split.train_rows),
-        role=role,
-        source=run.id,
-        protocol=protocol,
-    )
+    return predictions_of(member, faces, part, split, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
 
 
 def _split(artifact: Artifact) -> Split:

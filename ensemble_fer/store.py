@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +155,8 @@ class Store:
         name : str, optional
             A reference to set.
         """
+        if name is not None:
+            check_name(name)
         inputs = list(inputs)
         made = self.find(kind, spec, inputs) or self._make(kind, spec, inputs, write)
         if name is not None:
@@ -248,8 +251,15 @@ class Store:
         return sorted(found, key=lambda a: (a.manifest["created"], a.id))
 
     def set_ref(self, kind: str, name: str, identity: str) -> None:
-        """Let ``name`` mean this id from now on."""
+        """Let ``name`` mean this id from now on; warns if it meant another."""
         check_name(name)
+        former = self.refs(kind).get(name, identity)
+        if former != identity:
+            warnings.warn(
+                f"the {kind} name {name!r} now means {identity}; it meant {former}, which is still there by its id.",
+                NameMoved,
+                stacklevel=3,
+            )
         write_atomic(self.root / "refs" / _check_kind(kind) / name, identity + "\n")
 
     def refs(self, kind: str) -> dict[str, str]:
@@ -302,20 +312,34 @@ class Store:
         The log only grows: one JSON line a look. Reading a stored score again is not a new look.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        file_name = self.root / "looks.jsonl"
+        # A line that a kill has torn stays a line of its own.
+        torn = file_name.is_file() and not file_name.read_bytes().endswith(b"\n")
         line = canonical({"test_part": test_part, "source": source, "tta": tta, "time": round(time.time())})
-        with (self.root / "looks.jsonl").open("ab") as file:
-            file.write(line.encode() + b"\n")
+        with file_name.open("ab") as file:
+            file.write(b"\n" * torn + line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         return self.looks(test_part)
 
     def looks(self, test_part: str) -> int:
-        """How often this test part has been looked at in this store."""
+        """How often this test part has been looked at in this store. A line that cannot be read counts."""
         try:
             lines = (self.root / "looks.jsonl").read_text().splitlines()
         except FileNotFoundError:
             return 0
-        return sum(json.loads(line)["test_part"] == test_part for line in lines if line.strip())
+        return sum(_looked_at(line, test_part) for line in lines if line.strip())
+
+
+class NameMoved(UserWarning):
+    """A reference means another artifact than before."""
+
+
+def _looked_at(line: str, test_part: str) -> bool:
+    try:
+        return json.loads(line)["test_part"] == test_part
+    except (ValueError, KeyError, TypeError):
+        return True
 
 
 def check_name(name: str) -> str:
@@ -353,7 +377,7 @@ def need_data(store: Store, name: str | None) -> Artifact:
     refs = store.refs("data")
     if name is None:
         name = "fer2013" if "fer2013" in refs else next(iter(refs)) if len(refs) == 1 else None
-    if name is None and not refs:
+    if not refs and not store.ids("data"):
         raise MissingError(
             f"no data set in store {store.root}. Import one:  ensemble-fer data import fer2013.csv\n"
             "or make synthetic faces:  ensemble-fer data synth"

@@ -275,6 +275,12 @@ class Resampling:
             a[mixed] = np.rint(first + w[mixed].astype(np.float32).reshape(shape) * (second - first))
         return a
 
+    @property
+    def title(self) -> str:
+        """What was done, for the stamp: ``smote``, ``hybrid 3000``, ``ros of disgust, fear``."""
+        target, classes = self.params.get("target"), self.params.get("classes")
+        return self.method + (f" {target}" if target else "") + (f" of {', '.join(classes)}" if classes else "")
+
     def counts(self) -> list[int]:
         """Rows of each class."""
         return np.bincount(self.labels, minlength=N_CLASSES).tolist()

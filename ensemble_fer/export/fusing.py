@@ -79,8 +79,10 @@ def fuse(
     found = [store.get("run", run) for run in runs]
     _check_apart(found)
     _check_alike(found)
-    members = {store.name_of(run): run for run in found}
-    spec = {"rule": rule, "members": list(members), "version": FUSING_VERSION}
+    refs = store.refs("run")
+    members = {given if given in refs else store.name_of(run): run for given, run in zip(runs, found, strict=True)}
+    # What the members are called is not part of what the ensemble is.
+    spec = {"rule": rule, "version": FUSING_VERSION}
     inputs = [run.id for run in found]
     identity = artifact_id("ensemble", spec, inputs)
 

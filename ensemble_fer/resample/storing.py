@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ensemble_fer.errors import UsageError
+from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
 from ensemble_fer.resample.resampling import check, check_lineage, run, warn_of
-from ensemble_fer.store import Artifact, Store, save_arrays
+from ensemble_fer.store import Artifact, Store, check_name, save_arrays
 from ensemble_fer.types import CLASSES, Resampling
+
+# Raised when a method decides otherwise than before: old results are not taken for new ones.
+VERSION = 1
 
 
 def make_resampling(
@@ -63,6 +68,10 @@ def make_resampling(
     from ensemble_fer.resample.sheet import lineage_sheet
 
     check(method, seed=seed, target=target, classes=classes)
+    if name in METHODS:
+        raise UsageError(f"{name!r} is a method, so it cannot name one resampling. Choose another name.")
+    if name is not None:
+        check_name(name)
     faces = load_faces(data)
     split_artifact, parts = split_of(store, data, split, quiet=quiet)
     named = None if classes is None else sorted(set(classes), key=CLASSES.index)
@@ -88,7 +97,7 @@ def make_resampling(
             sheet.save(folder / "sheet.png", optimize=True)
         return outcome.account
 
-    spec = {"method": method, "params": {"seed": seed, "target": target, "classes": named}}
+    spec = {"method": method, "params": {"seed": seed, "target": target, "classes": named}, "version": VERSION}
     automatic = automatic_name(store.name_of(data), method, split=split, seed=seed, target=target, classes=named)
     made = store.put("resampling", spec, [data.id, split_artifact.id], write, name=name or automatic)
     warn_of(made.metrics, stacklevel=3)

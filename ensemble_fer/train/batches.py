@@ -55,7 +55,8 @@ class Batches:
     def rows_of(self, step: int) -> NDArray[np.int64]:
         """Rows of the training set in the batch of a step: consecutive pieces of one shuffled pass after another."""
         wanted = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        return np.array([self._shuffled(p)[i] for p, i in zip(*divmod(wanted, self.count), strict=True)])
+        passes, places = divmod(wanted, self.count)
+        return np.concatenate([self._shuffled(int(p))[places[passes == p]] for p in np.unique(passes)])
 
     def _shuffled(self, number: int) -> NDArray[np.int64]:
         if self._pass[0] != number:

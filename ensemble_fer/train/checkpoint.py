@@ -29,13 +29,15 @@ class State:
     loss_sum, loss_steps : float, int
         Training loss summed over the steps of the epoch under way.
     history : list of dict
-        One record an epoch: epoch, step, train_loss, learning_rate, seconds, and the select scores.
+        One record an epoch: epoch, step, train_loss, learning_rate, and the select scores.
     best : dict of str to Tensor
         Weights of the epoch with the best select macro-F1 so far; empty before the first.
     best_epoch : int
         1-based; 0 before the first.
     seconds : float
         Training time so far, over all sittings.
+    made_with : dict
+        threads, device and precision, on which the last bits depend.
     """
 
     step: int = 0
@@ -45,6 +47,7 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     seconds: float = 0.0
+    made_with: dict = field(default_factory=dict)
 
     @property
     def scores(self) -> list[float]:

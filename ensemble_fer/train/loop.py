@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,9 +64,17 @@ def fit(
     EnsembleFerError
         The loss is no longer a number.
     """
-    member.to(device, memory_format=torch.channels_last)
+    member.to(device).to(memory_format=torch.channels_last)
     optimizer = optimizer_of(recipe, member)
     state = load_checkpoint(folder, member, optimizer) or State()
+    made_with = {"threads": torch.get_num_threads(), "device": str(device), "precision": str(precision)}
+    if state.made_with not in ({}, made_with):
+        warnings.warn(
+            f"this training began with {state.made_with} and goes on with {made_with}: "
+            "it will not end with the same bits as an unbroken one.",
+            stacklevel=2,
+        )
+    state.made_with = made_with
     loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     epoch_steps, total = steps_of(recipe, batches.count)
     latest: dict = dict(state.history[-1]) if state.history else {}

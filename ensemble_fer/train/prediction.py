@@ -42,6 +42,7 @@ def predict_rows(
     tta: str = "none",
     *,
     device: torch.device | str | None = None,
+    advance: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.float32]:
     """Logits float32 [n, 7] of faces uint8 [n, h, w].
 
@@ -52,6 +53,8 @@ def predict_rows(
         logarithm of the mean probability over the crops.
     device : optional
         The member's own by default.
+    advance : callable
+        Is given the number of faces done, after each batch.
     """
     if tta not in TTA:
         raise unknown_name("test-time augmentation", tta, TTA)
@@ -69,5 +72,6 @@ def predict_rows(
             else:
                 total = torch.stack([member.of_crops(c).double().softmax(1) for c in crops]).mean(0)
                 out.append(total.clamp_min(1e-30).log().float().cpu())
+            advance(len(faces))
     member.train(was_training)
     return torch.cat(out).numpy() if out else np.empty((0, 7), np.float32)

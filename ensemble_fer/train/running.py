@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,21 @@ from safetensors.torch import load_file, save_file
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.data.splits import split_of
+from ensemble_fer.data.splits import parse_split, split_of
 from ensemble_fer.data.twins import twins_of
-from ensemble_fer.errors import EnsembleFerError, UsageError
+from ensemble_fer.errors import EnsembleFerError, UsageError, unknown_name
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import save_predictions
 from ensemble_fer.models import Member, build
 from ensemble_fer.resample import METHODS, check_lineage, load_resampling, make_resampling
+from ensemble_fer.resample.resampling import warn_of
 from ensemble_fer.runtime import machine, peak_mb, progress
-from ensemble_fer.store import Artifact, Store, need_data
+from ensemble_fer.store import Artifact, Store, check_name, need_data
 from ensemble_fer.train.batches import Batches
 from ensemble_fer.train.device import choose_device, choose_precision, set_threads
 from ensemble_fer.train.loop import HISTORY, fit, steps_of
 from ensemble_fer.train.prediction import predict_rows
-from ensemble_fer.types import FaceSet, Part, Predictions, Protocol, Role, Split, TwinMap
+from ensemble_fer.types import USAGES, FaceSet, Part, Predictions, Protocol, Resampling, Role, Split, TwinMap
 
 WEIGHTS = "weights.safetensors"
 # Raised when the same recipe gives other weights than before: old runs are not taken for new ones.
@@ -55,9 +58,9 @@ def train(
     data : str, optional
         Name of an imported set.
     name : str, optional
-        Reference of the run; ``<model>-<resampling>-s<seed>`` by default.
+        Reference of the run; by default as ``automatic_name`` has it.
     fresh : bool
-        Throw an unfinished training of the same recipe away.
+        Throw an unfinished training of the same recipe away. A finished one is answered from disk all the same.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     threads : int, optional
@@ -76,9 +79,12 @@ def train(
     KeyboardInterrupt
         Interrupted; the same call goes on from the checkpoint and ends with the same weights.
     """
+    recipe = replace(recipe, split=parse_split(recipe.split).text)
+    if name is not None:
+        check_name(name)
     data_artifact = need_data(store, data)
     faces = load_faces(data_artifact)
-    split_artifact, split = split_of(store, data_artifact, recipe.split, recipe.seed)
+    split_artifact, split = split_of(store, data_artifact, recipe.split)
     if not len(split.train_rows) or not len(split.select_rows):
         raise UsageError(
             f"split {split.name!r} leaves {len(split.train_rows)} training and {len(split.select_rows)} select rows; "
@@ -88,12 +94,11 @@ def train(
     resampling_artifact = _resampling_of(store, recipe, data_artifact, split_artifact)
     rows = load_resampling(resampling_artifact)
     check_lineage(rows, split)
-    method = store.name_of(resampling_artifact) if recipe.resampling not in METHODS else recipe.resampling
 
-    # The resampling is named by its id among the inputs, not by what it was called.
-    spec = {"recipe": {**recipe.to_dict(), "resampling": rows.method}, "training_version": TRAINING_VERSION}
+    # The resampling is among the inputs by its id; what it is called may change its meaning.
+    spec = {"recipe": {**recipe.to_dict(), "resampling": rows.title}, "training_version": TRAINING_VERSION}
     inputs = [data_artifact.id, split_artifact.id, twins_artifact.id, resampling_artifact.id]
-    name = name or f"{recipe.model}-{method}-s{recipe.seed}"
+    name = name or automatic_name(recipe, rows)
     done = store.find("run", spec, inputs)
     if done is not None:
         store.set_ref("run", name, done.id)
@@ -135,7 +140,8 @@ def train(
             data=str(data_artifact.metrics.get("name") or store.name_of(data_artifact)),
             split=split.name,
             role=Role.SELECT,
-            resampling=method,
+            resampling=rows.title,
+            rows_left_out=left_out(data_artifact, faces, split.select),
             seed=recipe.seed,
         )
         predictions = predictions_of(member, faces, split.select, split, twins, source=name, protocol=protocol)
@@ -173,7 +179,11 @@ def _resampling_of(store: Store, recipe: Recipe, data: Artifact, split: Artifact
         made = make_resampling(store, data, method=recipe.resampling, split=recipe.split, seed=recipe.seed)
         assert isinstance(made, Artifact)
         return made
+    refs = store.refs("resampling")
+    if recipe.resampling not in refs and not any(i.startswith(recipe.resampling) for i in store.ids("resampling")):
+        raise unknown_name("resampling", recipe.resampling, [*METHODS, *refs])
     found = store.get("resampling", recipe.resampling)
+    warn_of(found.metrics)
     for what, wanted in (("data set", data), ("split", split)):
         if wanted.id not in found.inputs:
             raise UsageError(
@@ -181,6 +191,19 @@ def _resampling_of(store: Store, recipe: Recipe, data: Artifact, split: Artifact
                 f"({wanted.kind} {wanted.id}, {store.name_of(wanted)}). Resample that one first."
             )
     return found
+
+
+def automatic_name(recipe: Recipe, rows: Resampling) -> str:
+    """``<model>-<resampling>-s<seed>[-<split> unless official]``, in characters of a name."""
+    parts = [recipe.model, rows.title, f"s{recipe.seed}", *([recipe.split] if recipe.split != "official" else [])]
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", "-".join(parts))[:100]
+
+
+def left_out(data: Artifact, faces: FaceSet, part: Part) -> int:
+    """Bad rows that the import left out of the usages from which a part was made."""
+    missing = data.metrics.get("left_out", {})
+    usages = [USAGES[code] for code in np.unique(faces.usage[part.rows])]
+    return sum(missing.get(usage, 0) for usage in [*usages, "unknown"])
 
 
 def predictions_of(
@@ -193,10 +216,13 @@ def predictions_of(
     source: str,
     protocol: Protocol,
     tta: str = "none",
+    quiet: bool = True,
 ) -> Predictions:
     """What a member says of the rows of a part, complete with labels and twins."""
+    with progress(len(part), f"scoring {source}", quiet=quiet) as advance:
+        logits = predict_rows(member, faces.images[part.rows], tta, advance=advance)
     return Predictions(
-        logits=predict_rows(member, faces.images[part.rows], tta),
+        logits=logits,
         labels=faces.labels[part.rows],
         rows=part.rows,
         groups=twins.groups[part.rows],
@@ -221,18 +247,22 @@ def load_member(run: Artifact) -> Member:
     return member.eval()
 
 
-def module_latency(member: Member, threads: int, repeats: int = 30) -> dict[str, Any]:
-    """Median milliseconds of one face through the member in eager torch, where it is now."""
+def module_latency(member: Member, threads: int, repeats: int = 30, at_most: float = 2.0) -> dict[str, Any]:
+    """Median milliseconds of one face through the member in eager torch, where it is now.
+
+    Stops after ``at_most`` seconds: on a busy machine the figure means little anyway.
+    """
     member.eval()
     face = torch.zeros(1, 48, 48, dtype=torch.uint8, device=next(member.parameters()).device)
-    seconds = []
+    seconds: list[float] = []
     with torch.inference_mode():
-        for _ in range(repeats + 5):
+        member(face).cpu()
+        while len(seconds) < repeats and sum(seconds) < at_most:
             began = time.perf_counter()
             member(face).cpu()
             seconds.append(time.perf_counter() - began)
     return {
-        "ms": round(float(np.median(seconds[5:])) * 1e3, 3),
+        "ms": round(float(np.median(seconds)) * 1e3, 3),
         "engine": "torch",
         "batch": 1,
         "threads": threads,

@@ -1,0 +1,49 @@
+# `make demo` and `make test` do everything from a fresh checkout; only python3 (3.11 or later) is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+# Written last, so that an interrupted set-up is done again.
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint docs clean
+
+help:
+	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
+	@echo "make test    lint, format, types, layering and all tests"
+	@echo "make setup   .venv with this package and all it needs"
+	@echo "make lint    only lint, format, types and layering"
+	@echo "make docs    docs/cli.md from the program"
+	@echo "make clean   remove .venv and caches; artifacts/ stays"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is `$(PYTHON) --version 2>&1`; Python 3.11 or later is needed."; \
+	  echo "Say which one to use:  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 3; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) has no venv module. On Debian or Ubuntu:  apt-get install python3-venv"; exit 3; }
+	@rm -f $(READY)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/ensemble-fer demo --store artifacts/demo
+
+# Lint, format, types and layering are tests too: tests/test_package.py.
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo --no-cache
+
+docs: $(READY)
+	$(BIN)/python -m ensemble_fer.cli.reference docs/cli.md
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

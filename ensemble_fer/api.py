@@ -1,0 +1,91 @@
+"""The library in one place: everything that the commands do, by name.
+
+``from ensemble_fer import api`` costs nothing; a function is imported when it is first used.
+(Not in the package itself: there ``train`` and ``evaluate`` are the folders of that name.)
+``docs/tour.md`` walks through it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "config": ("Recipe", "resolve_recipe"),
+    "store": ("Artifact", "Store", "need_data"),
+    "types": ("CLASSES", "FaceSet", "Predictions", "Protocol", "Resampling", "Role", "Split", "TwinMap"),
+    "upkeep": ("check_store", "clean_store", "list_runs", "remove_source"),
+    "data.audit": ("audit",),
+    "data.importing": ("import_data", "load_faces"),
+    "data.showing": ("show_faces",),
+    "data.splits": ("make_split", "split_of"),
+    "data.synthetic": ("draw_faces", "synth_data"),
+    "data.twins": ("find_twins", "twins_of"),
+    "resample": ("load_resampling", "make_resampling", "resample"),
+    "train": ("load_member", "predict_rows", "train"),
+    "evaluate.metrics": ("score",),
+    "evaluate.predictions": ("load_predictions", "save_predictions"),
+    "evaluate.figures": ("confusion_figure",),
+    "ensemble": ("combine",),
+    "export.fusing": ("fuse",),
+    "report": ("evaluate",),
+    "leaderboard": ("leaderboard",),
+    "app.prediction": ("predict",),
+    "demo": ("run_demo",),
+}
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+
+if TYPE_CHECKING:
+    from ensemble_fer.app.prediction import predict as predict
+    from ensemble_fer.config import Recipe as Recipe
+    from ensemble_fer.config import resolve_recipe as resolve_recipe
+    from ensemble_fer.data.audit import audit as audit
+    from ensemble_fer.data.importing import import_data as import_data
+    from ensemble_fer.data.importing import load_faces as load_faces
+    from ensemble_fer.data.showing import show_faces as show_faces
+    from ensemble_fer.data.splits import make_split as make_split
+    from ensemble_fer.data.splits import split_of as split_of
+    from ensemble_fer.data.synthetic import draw_faces as draw_faces
+    from ensemble_fer.data.synthetic import synth_data as synth_data
+    from ensemble_fer.data.twins import find_twins as find_twins
+    from ensemble_fer.data.twins import twins_of as twins_of
+    from ensemble_fer.demo import run_demo as run_demo
+    from ensemble_fer.ensemble import combine as combine
+    from ensemble_fer.evaluate.figures import confusion_figure as confusion_figure
+    from ensemble_fer.evaluate.metrics import score as score
+    from ensemble_fer.evaluate.predictions import load_predictions as load_predictions
+    from ensemble_fer.evaluate.predictions import save_predictions as save_predictions
+    from ensemble_fer.export.fusing import fuse as fuse
+    from ensemble_fer.leaderboard import leaderboard as leaderboard
+    from ensemble_fer.report import evaluate as evaluate
+    from ensemble_fer.resample import load_resampling as load_resampling
+    from ensemble_fer.resample import make_resampling as make_resampling
+    from ensemble_fer.resample import resample as resample
+    from ensemble_fer.store import Artifact as Artifact
+    from ensemble_fer.store import Store as Store
+    from ensemble_fer.store import need_data as need_data
+    from ensemble_fer.train import load_member as load_member
+    from ensemble_fer.train import predict_rows as predict_rows
+    from ensemble_fer.train import train as train
+    from ensemble_fer.types import CLASSES as CLASSES
+    from ensemble_fer.types import FaceSet as FaceSet
+    from ensemble_fer.types import Predictions as Predictions
+    from ensemble_fer.types import Protocol as Protocol
+    from ensemble_fer.types import Resampling as Resampling
+    from ensemble_fer.types import Role as Role
+    from ensemble_fer.types import Split as Split
+    from ensemble_fer.types import TwinMap as TwinMap
+    from ensemble_fer.upkeep import check_store as check_store
+    from ensemble_fer.upkeep import clean_store as clean_store
+    from ensemble_fer.upkeep import list_runs as list_runs
+    from ensemble_fer.upkeep import remove_source as remove_source
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ensemble_fer.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

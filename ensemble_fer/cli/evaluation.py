@@ -1,0 +1,135 @@
+"""``evaluate`` and ``leaderboard``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ensemble_fer.cli.options import DEFAULT_STORE, DataOption, DeviceOption, JsonOption, StoreOption, open_store
+from ensemble_fer.cli.output import percent, print_json, print_table, remark, say
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("evaluate", epilog="Example:  ensemble-fer evaluate compact-smote-s0 --tta flip")(evaluate)
+    app.command("leaderboard", epilog="Example:  ensemble-fer leaderboard")(leaderboard)
+
+
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A run or an ensemble, by name or id.", metavar="RUN|ENSEMBLE")],
+    tta: Annotated[
+        str, typer.Option("--tta", help="Test-time augmentation: none, flip or ten_crop.", metavar="NAME")
+    ] = "none",
+    part: Annotated[
+        str, typer.Option("--part", help="test, or select, which counts no look.", metavar="PART")
+    ] = "test",
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Write the confusion matrix as a PNG.", metavar="PNG")
+    ] = None,
+    as_json: JsonOption = False,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Score on the test part, with intervals, twin-free scores and the protocol. Counts the look."""
+    from ensemble_fer.report import evaluate as run_evaluate
+
+    opened = open_store(store)
+    done = run_evaluate(opened, name, tta=tta, role=part, device=device)
+    found = done.report.to_dict()
+    if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(done.artifact.file("confusion.png"), figure)
+    if as_json:
+        print_json(found)
+        return
+    print_report(name, done.report, found)
+    remark(f"confusion matrix: {figure or done.artifact.path / 'confusion.png'}")
+
+
+SCORES = {
+    "accuracy": "accuracy (top-1)",
+    "top2": "top-2",
+    "top3": "top-3",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def print_report(name: str, report: Any, found: dict) -> None:
+    """The scores with intervals, each class, and the protocol under them."""
+    intervals = found.get("ci95", {})
+    rows = [[label, percent(found[key], intervals.get(key))] for key, label in SCORES.items()]
+    free = found["twin_free"]
+    if free["rows"]:
+        kept = free.get("ci95", {})
+        rows.append(["accuracy, rows without a twin in training", percent(free["accuracy"], kept.get("accuracy"))])
+        rows.append([f"macro-F1 of these {free['rows']:,}", percent(free["macro_f1"], kept.get("macro_f1"))])
+    print_table(f"{name}: per cent with 95 % intervals", ["score", "value"], rows)
+    chance = f", {report.ece_null:.3f} if perfectly calibrated" if hasattr(report, "ece_null") else ""
+    say(f"NLL {report.nll:.3f} nats · Brier {report.brier:.3f} · ECE {report.ece:.3f}{chance}")
+    each = [
+        [label, percent(c["precision"]), percent(c["recall"]), percent(c["f1"]), c["support"]]
+        for label, c in found["per_class"].items()
+    ]
+    print_table("Classes", ["class", "precision", "recall", "F1", "rows"], each)
+    say(report.protocol.line())
+
+
+def leaderboard(
+    data: DataOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split: all.", metavar="NAME")] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Members and ensembles, ranked by macro-F1 on the select part; test scores beside it where evaluated.
+
+    What was scored with a leaky protocol stands apart and is never ranked.
+    """
+    from ensemble_fer.leaderboard import leaderboard as ranked
+
+    found = ranked(open_store(store), data=data, split=split)
+    if as_json:
+        print_json(found)
+        return
+    print_leaderboard(found)
+
+
+COLUMNS = (
+    *("", "name", "model", "resampling", "split", "tta", "select F1", "test F1", "accuracy", "top-2", "Disgust F1"),
+    *("twin-free", "parameters", "ms", "looks"),
+)
+
+
+def print_leaderboard(found: dict) -> None:
+    """The tables of ``leaderboard``: honest ones ranked, leaky ones apart."""
+    note = "per cent with 95 % intervals; twin-free is the accuracy on test rows without a twin in training"
+    title = f"Leaderboard of {found['data']}, ranked by macro-F1 on the select part"
+    print_table(title, COLUMNS, [leaderboard_cells(r) for r in found["rows"]], note=note)
+    if found["leaky"]:
+        print_table("LEAKY, not ranked", COLUMNS, [leaderboard_cells(r) for r in found["leaky"]])
+
+
+def leaderboard_cells(row: dict) -> list[Any]:
+    """One line of the leaderboard as it is shown."""
+    select, test, free = row["select"] or {}, row["test"] or {}, row["twin_free"] or {}
+    intervals = test.get("ci95") or {}
+    latency = row["latency_ms"]
+    return [
+        row["rank"],
+        row["name"],
+        row["model"],
+        row["resampling"],
+        row["split"],
+        row["tta"],
+        percent(select.get("macro_f1")),
+        percent(test.get("macro_f1"), intervals.get("macro_f1")),
+        percent(test.get("accuracy"), intervals.get("accuracy")),
+        percent(row["top2"]),
+        percent(row["disgust_f1"]),
+        percent(free.get("accuracy")),
+        row["parameters"],
+        f"{latency:.1f}" if isinstance(latency, (int, float)) else None,
+        test.get("looks"),
+    ]

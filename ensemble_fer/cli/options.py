@@ -1,0 +1,46 @@
+"""The options that mean the same on every command, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ensemble_fer.store import Store
+
+StoreOption = Annotated[
+    Path,
+    typer.Option("--store", envvar="ENSEMBLE_FER_STORE", help="Folder of everything that is made.", metavar="PATH"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Data set by name or id: fer2013 if imported, else the only one.", metavar="NAME"),
+]
+SplitOption = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="official, official-clean, official-swapped, stratified:0.8,0.1,0.1 or kfold:5:0.",
+        metavar="NAME",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.", metavar="N")]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda or mps; auto takes a GPU where torch finds one.", metavar="NAME"),
+]
+
+DEFAULT_STORE = Path("artifacts")
+
+
+def open_store(path: Path) -> Store:
+    """The store at the path. Imported here because the store needs numpy, and ``--help`` does not."""
+    from ensemble_fer.errors import UsageError
+    from ensemble_fer.store import Store
+
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--store {path} is a file; expected a folder (it is made if it does not exist).")
+    return Store(path)

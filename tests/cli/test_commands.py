@@ -1,0 +1,301 @@
+"""What every command promises: exit codes, one line of error, JSON alone on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ensemble_fer.cli import app, doctor
+from ensemble_fer.cli.output import cell_text, percent, plain
+from ensemble_fer.errors import EnsembleFerError, MissingError, SplitMisuse, UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 300 synthetic faces."""
+    path = tmp_path_factory.mktemp("cli") / "store"
+    done = run("data", "synth", "--rows", 300, "--store", path)
+    assert done.exit_code == 0, done.output
+    return path
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no such method"), 2),
+        (MissingError("no data.\nGet it so"), 3),
+        (SplitMisuse("rows of role test"), 1),
+        (EnsembleFerError("did not work"), 1),
+    ],
+)
+def test_errors_are_a_line_and_an_exit_code(monkeypatch, error: EnsembleFerError, code: int) -> None:
+    def raises(store: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
+    done = run("runs", "list", "--json")
+    assert done.exit_code == code
+    assert done.stderr == f"error: {error}\n"
+    assert done.stdout == ""
+
+
+def test_an_unexpected_error_is_one_line_and_says_how_to_see_more(monkeypatch) -> None:
+    def raises(store: object) -> None:
+        raise ZeroDivisionError("by 0")
+
+    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
+    done = run("runs", "list")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: unexpected ZeroDivisionError: by 0\n")
+    assert "ENSEMBLE_FER_DEBUG=1" in done.stderr
+    assert "Traceback" not in done.stderr
+    monkeypatch.setenv("ENSEMBLE_FER_DEBUG", "1")
+    assert isinstance(run("runs", "list").exception, ZeroDivisionError)
+
+
+def test_a_package_that_is_not_installed_exits_3(monkeypatch) -> None:
+    def raises(store: object) -> None:
+        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+
+    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
+    done = run("runs", "list")
+    assert done.exit_code == 3
+    assert "pip install" in done.stderr
+
+
+def test_warnings_of_ours_are_lines_on_stderr_and_others_are_not_shown(monkeypatch) -> None:
+    class Loud(UserWarning):
+        __module__ = "ensemble_fer.resample"
+
+    def warns(store: object) -> list:
+        warnings.warn("happy lost 7,097 of 7,215 rows", Loud, stacklevel=2)
+        warnings.warn("for programmers", FutureWarning, stacklevel=2)
+        return []
+
+    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", warns)
+    done = run("runs", "list", "--json")
+    assert done.stderr == "warning: happy lost 7,097 of 7,215 rows\n"
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "audit", "--nonsense"],
+        ["trian"],
+        ["data", "synth", "--rows", "many"],
+        ["data", "synth", "--rows", "10"],
+        ["train", "--epochs", "0"],
+        ["train", "--model", "vgnet"],
+        ["resample"],
+        ["runs", "show", "nothing"],
+    ],
+)
+def test_wrong_usage_exits_2(tmp_path: Path, arguments: list[str]) -> None:
+    where = [] if arguments == ["trian"] else ["--store", str(tmp_path)]
+    done = run(*arguments, *where)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "audit"],
+        ["data", "show"],
+        ["data", "import", "nothing-here.csv"],
+        ["resample", "--method", "ros"],
+        ["leaderboard"],
+        ["predict", "face.png"],
+        ["train", "--recipe", "nothing-here.toml"],
+    ],
+)
+def test_what_is_missing_exits_3_and_says_how_to_get_it(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, "--store", tmp_path / "empty")
+    assert done.exit_code == 3, done.output
+    assert "ensemble-fer " in done.stderr
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_store_that_is_a_file_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("runs", "list", "--store", tmp_path / "file")
+    assert done.exit_code == 2
+    assert "is a file" in done.stderr
+
+
+def test_the_store_is_taken_from_the_environment(monkeypatch, drawn: Path) -> None:
+    monkeypatch.setenv("ENSEMBLE_FER_STORE", str(drawn))
+    found = json.loads(run("data", "audit", "--json").stdout)
+    assert sum(map(sum, found["counts"].values())) == 300
+
+
+def test_synth_says_the_same_as_json_and_as_table(drawn: Path) -> None:
+    found = json.loads(run("data", "synth", "--rows", 300, "--json", "--store", drawn).stdout)
+    assert found["name"] == "synthetic"
+    assert found["rows"] == 300
+    table = run("data", "synth", "--rows", 300, "--store", drawn).stdout
+    assert found["id"] in table
+    for counts in found["usage"].values():
+        assert f"{sum(counts):,}" in table
+
+
+def test_importing_a_csv_twice_gives_one_id(tmp_path: Path) -> None:
+    pixels = " ".join(["7"] * 2304)
+    csv = tmp_path / "fer2013.csv"
+    rows = [f"{label},{pixels},{usage}" for label in range(7) for usage in ("Training", "PublicTest", "PrivateTest")]
+    csv.write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n")
+    first, second = (json.loads(run("data", "import", csv, "--json", "--store", tmp_path).stdout) for _ in range(2))
+    assert first["id"] == second["id"]
+    assert (first["name"], first["rows"]) == ("fer2013", 21)
+
+
+def test_bad_rows_are_named_and_nothing_is_imported(tmp_path: Path) -> None:
+    good, bad = " ".join(["7"] * 2304), " ".join(["256"] * 2304)
+    csv = tmp_path / "fer2013.csv"
+    csv.write_text(f"emotion,pixels,Usage\n0,{good},Training\n1,{bad},Training\n9,{good},Training\n")
+    done = run("data", "import", csv, "--store", tmp_path / "s")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "2 bad rows" in done.stderr
+    assert "--skip-bad-rows" in done.stderr
+    assert not (tmp_path / "s/data").exists()
+    kept = run("data", "import", csv, "--skip-bad-rows", "--store", tmp_path / "s")
+    assert kept.exit_code == 0
+    assert "2 bad rows were left out" in kept.stderr
+
+
+def test_resample_json_has_what_was_promised(drawn: Path) -> None:
+    done = run("resample", "--method", "smote", "--json", "--store", drawn)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    promised = {"id", "method", "counts_before", "counts_after", "rows", "synthetic", "duplicates", "removed"}
+    promised |= {"seconds", "peak_mb"}
+    assert promised <= set(found)
+    assert found["counts_after"] == [max(found["counts_before"])] * 7
+    assert found["rows"] == sum(found["counts_after"])
+    assert found["synthetic"] == found["rows"] - sum(found["counts_before"])
+
+
+def test_resample_dry_run_makes_nothing(drawn: Path) -> None:
+    before = sorted((drawn / "resampling").glob("*")) if (drawn / "resampling").exists() else []
+    found = json.loads(run("resample", "--method", "ros", "--dry-run", "--json", "--store", drawn).stdout)
+    assert found["counts_after"] == [max(found["counts_before"])] * 7
+    assert {"memory_mb", "seconds"} <= set(found)
+    after = sorted((drawn / "resampling").glob("*")) if (drawn / "resampling").exists() else []
+    assert before == after
+
+
+def test_resample_limits_classes_and_names_the_near_match(drawn: Path) -> None:
+    found = json.loads(run("resample", "--method", "ros", "--classes", "Disgust", "--json", "--store", drawn).stdout)
+    changed = [a != b for a, b in zip(found["counts_after"], found["counts_before"], strict=True)]
+    assert changed == [False, True, False, False, False, False, False]
+    done = run("resample", "--method", "ros", "--classes", "disgsut", "--store", drawn)
+    assert done.exit_code == 2
+    assert "'disgust'" in done.stderr
+
+
+def test_show_writes_a_row_of_faces_for_each_class_asked_for(drawn: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    def height(*classes: str) -> int:
+        sheet = tmp_path / "new/sheet.png"
+        asked = ["--classes", ",".join(classes)] if classes else []
+        done = run("data", "show", *asked, "--columns", 3, "-o", sheet, "--store", drawn)
+        assert done.stdout.strip() == str(sheet)
+        with Image.open(sheet) as picture:
+            return picture.size[1]
+
+    one, two = height("sad"), height("disgust", "sad")
+    assert two - one > 96
+    assert height() == one + 6 * (two - one)
+    done = run("data", "show", "--usage", "Test", "-o", tmp_path / "other.png", "--store", drawn)
+    assert done.exit_code == 2
+    assert "PrivateTest" in done.stderr
+    assert not (tmp_path / "other.png").exists()
+
+
+def test_config_show_is_a_recipe_that_can_be_read_back(tmp_path: Path) -> None:
+    from ensemble_fer.config import resolve_recipe
+
+    done = run("config", "show", "--model", "vggnet")
+    path = tmp_path / "recipe.toml"
+    path.write_text(done.stdout)
+    assert resolve_recipe(path) == resolve_recipe(model="vggnet")
+    sources = {s["key"]: s["source"] for s in json.loads(run("config", "show", "--recipe", path, "--json").stdout)}
+    assert set(sources.values()) == {"file"}
+
+
+def test_doctor_reports_what_is_here(drawn: Path) -> None:
+    done = run("doctor", "--json", "--store", drawn)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["store"]["data"] == [
+        {"name": "synthetic", "id": found["store"]["data"][0]["id"], "rows": 300},
+    ]
+    assert found["python"].split(".")[:2] == [str(v) for v in sys.version_info[:2]]
+    assert found["packages"]["torch"]
+    assert found["problems"] == []
+    assert "synthetic (300 faces)" in run("doctor", "--store", drawn).stdout
+
+
+def test_doctor_exits_3_for_what_is_missing(monkeypatch, drawn: Path) -> None:
+    monkeypatch.setattr(doctor, "declared_packages", lambda: ({"onnxruntime": None}, {}))
+    done = run("doctor", "--json", "--store", drawn)
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["packages"] == {"onnxruntime": None}
+    assert "missing: package onnxruntime. Get it:  pip install" in done.stderr
+
+
+def test_a_kill_exits_130(drawn: Path, tmp_path: Path) -> None:
+    script = "import time, ensemble_fer.upkeep as u, sys\nfrom ensemble_fer.cli import main\n"
+    script += "def wait(store):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+    script += "u.list_runs = wait\nsys.argv = ['ensemble-fer', 'runs', 'list']\nmain()\n"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(
+            [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.05)
+            os.kill(process.pid, number)
+            _, error = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert error.startswith("error: interrupted")
+
+
+def test_values_are_made_plain_for_json() -> None:
+    import numpy as np
+
+    found = plain({"a": np.float32(0.5), 1: np.array([1, 2]), "n": float("nan"), "p": Path("x"), "t": (1, None)})
+    assert found == {"a": 0.5, "1": [1, 2], "n": None, "p": "x", "t": [1, None]}
+    assert plain(np.float64("inf")) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (True, "yes"), (1234567, "1,234,567"), (0.12345, "0.1235"), (1234.56, "1,234.6")]
+)
+def test_cells(value: object, text: str) -> None:
+    assert cell_text(value) == text
+
+
+def test_percent() -> None:
+    assert percent(0.694) == "69.4"
+    assert percent(0.694, [0.679, 0.708]) == "69.4 [67.9, 70.8]"
+    assert percent(float("nan")) == percent(None) == ""
