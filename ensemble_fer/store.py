@@ -25,6 +25,7 @@ import numpy as np
 
 from ensemble_fer import __version__
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
+from ensemble_fer.files import sha256_of, sync_folder, write_atomic
 
 KINDS = ("data", "twins", "split", "resampling", "run", "predictions", "ensemble")
 ID_LENGTH = 12
@@ -40,36 +41,6 @@ def artifact_id(kind: str, spec: dict, inputs: Iterable[str]) -> str:
     """The id of what ``spec`` makes from ``inputs``: 12 hexadecimal digits."""
     text = canonical({"kind": kind, "spec": spec, "inputs": list(inputs)})
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is either the old one or the whole new one, synced to disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are for their owner alone, ours have the permissions that others have here.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,7 +77,7 @@ class Artifact:
         advice = f"Remove {self.path} and make it again with the command that made it."
         if listed is None or not path.is_file():
             raise StoreError(f"{self.kind} {self.id} has no file {name!r}. {advice}")
-        if path.stat().st_size != listed["size"] or _sha256(path) != listed["sha256"]:
+        if path.stat().st_size != listed["size"] or sha256_of(path) != listed["sha256"]:
             raise StoreError(f"{path} is not what was written (size or sha256 differs). {advice}")
         return path
 
@@ -172,7 +143,7 @@ class Store:
         try:
             metrics = write(folder) or {}
             files = {
-                str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": _sha256(p)}
+                str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": sha256_of(p)}
                 for p in sorted(folder.rglob("*"))
                 if p.is_file()
             }
@@ -198,7 +169,7 @@ class Store:
                 # Another process made the same thing first: its copy is as good as ours.
                 if self._load(kind, identity) is None:
                     raise
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         made = self._load(kind, identity)
@@ -356,14 +327,6 @@ def _check_kind(kind: str) -> str:
     if kind not in KINDS:
         raise unknown_name("kind of artifact", kind, KINDS)
     return kind
-
-
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write a compressed npz without objects."""
-    for key, value in arrays.items():
-        if value.dtype.hasobject:
-            raise StoreError(f"array {key!r} holds objects; only numbers and text are stored.")
-    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def need_data(store: Store, name: str | None) -> Artifact:

@@ -41,10 +41,10 @@ def predict(
     ------
     UsageError
         No path, a folder, or a graph that is not one.
-    BadData
-        Files that are missing or no pictures, all of them listed.
     MissingError
-        There is no such graph.
+        Pictures that are not there, all of them named; or there is no such graph.
+    BadData
+        Files that are no pictures, all of them listed.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     if not files:

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, DataOption, DeviceOption, JsonOption, StoreOption, open_store
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    StoreOption,
+    check_device,
+    open_store,
+)
 from ensemble_fer.cli.output import percent, print_json, print_table, remark, say
 
 
@@ -33,6 +41,7 @@ def evaluate(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Score on the test part, with intervals, twin-free scores and the protocol. Counts the look."""
+    check_device(device)
     from ensemble_fer.report import evaluate as run_evaluate
 
     opened = open_store(store)
@@ -89,7 +98,13 @@ def leaderboard(
     """
     from ensemble_fer.leaderboard import leaderboard as ranked
 
-    found = ranked(open_store(store), data=data, split=split)
+    opened = open_store(store)
+    if split is not None and split not in opened.ids("split"):
+        from ensemble_fer.data.splits import parse_split
+
+        # One spelling, and a misspelt name is an error instead of an empty table.
+        split = parse_split(split).text
+    found = ranked(opened, data=data, split=split)
     if as_json:
         print_json(found)
         return
@@ -102,6 +117,10 @@ COLUMNS = (
 )
 
 
+# Milliseconds of a member are torch's, those of an ensemble its graph's: they do not compare.
+ENGINES = {"onnxruntime": "onnx"}
+
+
 def print_leaderboard(found: dict) -> None:
     """The tables of ``leaderboard``: honest ones ranked, leaky ones apart."""
     note = "per cent with 95 % intervals; twin-free is the accuracy on test rows without a twin in training"
@@ -109,6 +128,10 @@ def print_leaderboard(found: dict) -> None:
     print_table(title, COLUMNS, [leaderboard_cells(r) for r in found["rows"]], note=note)
     if found["leaky"]:
         print_table("LEAKY, not ranked", COLUMNS, [leaderboard_cells(r) for r in found["leaky"]])
+    if found["rows"] or found["leaky"]:
+        say("How each was obtained, by rank")
+    for row in [*found["rows"], *found["leaky"]]:
+        say(f"{row['rank'] or '-':>3}  {row['name']}: {row['stamp']}")
 
 
 def leaderboard_cells(row: dict) -> list[Any]:
@@ -116,6 +139,7 @@ def leaderboard_cells(row: dict) -> list[Any]:
     select, test, free = row["select"] or {}, row["test"] or {}, row["twin_free"] or {}
     intervals = test.get("ci95") or {}
     latency = row["latency_ms"]
+    engine = row["latency"].get("engine", "") if isinstance(row["latency"], dict) else ""
     return [
         row["rank"],
         row["name"],
@@ -130,6 +154,6 @@ def leaderboard_cells(row: dict) -> list[Any]:
         percent(row["disgust_f1"]),
         percent(free.get("accuracy")),
         row["parameters"],
-        f"{latency:.1f}" if isinstance(latency, (int, float)) else None,
+        f"{latency:.1f} {ENGINES.get(engine, engine)}".rstrip() if isinstance(latency, (int, float)) else None,
         test.get("looks"),
     ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_store
-from ensemble_fer.cli.output import print_json, print_table, say
+from ensemble_fer.cli.output import described, print_json, print_table, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def fuse(
 
     opened = open_store(store)
     made = run_fuse(opened, runs, rule=rule, name=name)
-    found = {"id": made.id, "name": opened.name_of(made), "onnx": str(made.path / "ensemble.onnx"), **made.metrics}
+    found = {**described(made, name or opened.name_of(made)), "onnx": str(made.path / "ensemble.onnx")}
     if as_json:
         print_json(found)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,10 +31,21 @@ SplitOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.", metavar="N")]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda or mps; auto takes a GPU where torch finds one.", metavar="NAME"),
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU where torch finds one.", metavar="NAME"
+    ),
 ]
 
 DEFAULT_STORE = Path("artifacts")
+
+
+def check_device(name: str) -> str:
+    """The name itself if it can be a device; torch, which knows whether it is here, takes seconds to import."""
+    from ensemble_fer.errors import unknown_name
+
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise unknown_name("device", name, ["auto", "cpu", "cuda", "cuda:N", "mps"])
+    return name
 
 
 def open_store(path: Path) -> Store:

@@ -33,6 +33,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=1, allow_nan=False))
 
 
+def described(made: Any, name: str) -> dict[str, Any]:
+    """Id, name and metrics of an artifact; the metrics may hold another name, that of the first request."""
+    return {"id": made.id, **made.metrics, "name": name}
+
+
 def say(text: str = "") -> None:
     """A line for the reader, on stdout."""
     print(text)

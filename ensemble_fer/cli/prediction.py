@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_store
-from ensemble_fer.cli.output import percent, print_json, print_table
+from ensemble_fer.cli.output import percent, print_json, print_table, remark
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,4 +59,7 @@ def ensemble_graph(store: Path, name: str | None) -> Path:
             f"no ensemble in store {store}. Fuse one:  ensemble-fer fuse RUN RUN RUN\n"
             "or make everything on synthetic faces:  ensemble-fer demo"
         )
-    return known[-1].file("ensemble.onnx")
+    newest = known[-1]
+    others = f"; of {len(known)}, another with --ensemble NAME" if len(known) > 1 else ""
+    remark(f"answered by ensemble {opened.name_of(newest)} ({newest.id}), the newest{others}")
+    return newest.file("ensemble.onnx")

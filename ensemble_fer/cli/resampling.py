@@ -16,7 +16,7 @@ from ensemble_fer.cli.options import (
     StoreOption,
     open_store,
 )
-from ensemble_fer.cli.output import print_json, print_table, remark, say
+from ensemble_fer.cli.output import described, print_json, print_table, remark, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,7 +68,7 @@ def resample(
         name=name,
     )
     if isinstance(made, Artifact):
-        found: dict[str, Any] = {"id": made.id, "name": opened.name_of(made), **made.metrics}
+        found: dict[str, Any] = described(made, name or opened.name_of(made))
         title = f"{found['name']} ({made.id})"
         sheet = made.path / "sheet.png"
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,13 @@ from ensemble_fer.cli.options import (
     DeviceOption,
     JsonOption,
     StoreOption,
+    check_device,
     open_store,
 )
-from ensemble_fer.cli.output import percent, print_json, print_table, remark, say
+from ensemble_fer.cli.output import described, percent, print_json, print_table, remark, say
+
+if TYPE_CHECKING:
+    from ensemble_fer.store import Store
 
 config = typer.Typer(no_args_is_help=True, help="What a run would be trained with.")
 
@@ -80,7 +84,12 @@ def train(
     precision: PrecisionOption = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call the run.", metavar="NAME")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on from an unfinished run of the same request, or start over.")
+        bool,
+        typer.Option(
+            "--resume/--fresh",
+            help="Go on from an unfinished training of the same request, or throw it away and start over. "
+            "A finished run of the same request is answered from the store either way.",
+        ),
     ] = True,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
@@ -97,6 +106,7 @@ def train(
     bit, as an unbroken run on the same machine.
     """
     from ensemble_fer.config import resolve_recipe
+    from ensemble_fer.data.splits import parse_split
     from ensemble_fer.store import need_data
 
     # Checked before torch is imported: a misspelt name is answered at once.
@@ -116,17 +126,37 @@ def train(
         augmentation=augment,
         precision=precision,
     )
+    parse_split(resolved.split)
+    check_device(device)
     opened = open_store(store)
     need_data(opened, data)
+    check_resampling(opened, resolved.resampling)
+    before = opened.ids("run")
 
     from ensemble_fer.train import train as run_train
 
     made = run_train(opened, resolved, data=data, name=name, fresh=not resume, threads=threads, device=device)
-    found = {"id": made.id, "name": opened.name_of(made), **made.metrics}
+    found = described(made, name or opened.name_of(made))
+    if made.id in before:
+        remark(
+            f"answered from the store: this was trained already, {made.manifest['created']}. "
+            f"To train it again:  ensemble-fer runs remove {made.id}"
+        )
     if as_json:
         print_json(found)
         return
     print_run(found, resolved.to_dict())
+
+
+def check_resampling(store: Store, name: str) -> None:
+    """Raise UsageError with the near match if a name is neither a method nor a resampling of the store."""
+    from ensemble_fer.errors import unknown_name
+    from ensemble_fer.resample import METHODS
+
+    named = store.refs("resampling")
+    by_id = len(name) >= 4 and any(identity.startswith(name) for identity in store.ids("resampling"))
+    if name not in METHODS and name not in named and not by_id:
+        raise unknown_name("resampling", name, [*METHODS, *named])
 
 
 def print_run(found: dict[str, Any], recipe: dict[str, Any]) -> None:

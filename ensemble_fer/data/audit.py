@@ -12,7 +12,8 @@ from ensemble_fer.data.contact_sheet import contact_sheet
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.registration import correlation
 from ensemble_fer.data.twins import IDENTICAL, THRESHOLDS, groups_of, twins_of
-from ensemble_fer.store import Artifact, Store, write_atomic
+from ensemble_fer.files import write_atomic
+from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import CLASSES, USAGES, FaceSet, TwinMap
 
 # Pairs of each kind on the contact sheet.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.data.labels import class_advice, class_code, usage_advice, usage_code
-from ensemble_fer.data.readers import PIXELS, Rows
+from ensemble_fer.data.readers import PIXELS, Rows, count_left_out
 from ensemble_fer.errors import BadData
 from ensemble_fer.runtime import progress
 
@@ -35,7 +35,11 @@ class Header:
 
 
 class BadLine(ValueError):
-    """Why a line is no face."""
+    """Why a line is no face, and the code of its usage if that could be read."""
+
+    def __init__(self, reason: str, usage: int | None = None) -> None:
+        super().__init__(reason)
+        self.usage = usage
 
 
 def read_csv(path: Path, *, quiet: bool = False) -> Rows:
@@ -62,6 +66,7 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
     labels: list[int] = []
     usages: list[int] = []
     problems: list[str] = []
+    left_out: list[int | None] = []
     with progress(path.stat().st_size, "reading faces", quiet=quiet) as advance:
         lines = _lines(path)
         first = next(lines, b"")
@@ -79,11 +84,12 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
                 label, usage, image = parse_line(line, header)
             except BadLine as reason:
                 problems.append(f"line {number}: {reason}")
+                left_out.append(reason.usage)
                 continue
             images.append(image)
             labels.append(label)
             usages.append(usage)
-    return Rows.of("csv", images, labels, usages, problems=problems)
+    return Rows.of("csv", images, labels, usages, problems=problems, left_out=count_left_out(left_out))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -141,15 +147,15 @@ def parse_line(line: bytes, header: Header) -> tuple[int, int, NDArray[np.uint8]
     if len(line) >= LONGEST_LINE:
         raise BadLine(f"longer than {LONGEST_LINE:,} bytes; a line of a face has about 9,000")
     if b"\0" in line:
-        raise BadLine(f"holds {line.count(0):,} NUL bytes; the file is damaged here")
+        raise BadLine(f"holds {line.count(0):,} NUL bytes; the file is damaged here", _usage_in(line))
     if BOM in line:
-        raise BadLine("holds a byte-order mark in the middle of the file; were two files joined?")
+        raise BadLine("holds a byte-order mark in the middle of the file; were two files joined?", _usage_in(line))
     cells = line.split(b",")
     if len(cells) != header.columns:
         kind = "truncated, or not a row" if len(cells) < header.columns else "too long"
         pixels = max((len(cell.split()) for cell in cells), default=0)
         found = f"; {pixels:,} of {PIXELS:,} pixels" if 1 < pixels < PIXELS else ""
-        raise BadLine(f"{kind}: {len(cells)} of {header.columns} columns{found}")
+        raise BadLine(f"{kind}: {len(cells)} of {header.columns} columns{found}", _usage_in(line))
     reasons = []
     label_text, usage_text = (_text(cells[at]) for at in (header.emotion, header.usage))
     label, usage = class_code(label_text), usage_code(usage_text)
@@ -165,8 +171,14 @@ def parse_line(line: bytes, header: Header) -> tuple[int, int, NDArray[np.uint8]
         except BadLine as reason:
             reasons.append(str(reason))
     if reasons or label is None or usage is None or image is None:
-        raise BadLine("; ".join(reasons))
+        raise BadLine("; ".join(reasons), usage)
     return label, usage, image
+
+
+def _usage_in(line: bytes) -> int | None:
+    """The usage that stands in a damaged line, if exactly one does."""
+    found = {usage_code(_text(cell)) for cell in line.split(b",")} - {None}
+    return found.pop() if len(found) == 1 else None
 
 
 def _text(cell: bytes) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ensemble_fer.data.labels import class_advice, class_code, folder_usage, usage_code
-from ensemble_fer.data.readers import BadPicture, Rows, picture_limits, read_picture
+from ensemble_fer.data.readers import BadPicture, Rows, count_left_out, picture_limits, read_picture
 from ensemble_fer.errors import BadData
 from ensemble_fer.runtime import tracked
 from ensemble_fer.types import USAGES
@@ -31,6 +31,19 @@ class Found:
     label: int
     usage: int
     order: tuple
+
+
+@dataclass
+class BadFiles:
+    """What is no face: a line each, and the usages of the rows that are lost with it."""
+
+    root: Path
+    problems: list[str] = field(default_factory=list)
+    usages: list[int | None] = field(default_factory=list)
+
+    def add(self, path: Path, reason: str, usages: Sequence[int | None]) -> None:
+        self.problems.append(f"{path.relative_to(self.root)}: {reason}")
+        self.usages.extend(usages)
 
 
 def read_folders(root: Path, *, quiet: bool = False) -> Rows:
@@ -56,7 +69,7 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
         There is no class folder at all.
     """
     top = _descend(root)
-    problems: list[str] = []
+    bad = BadFiles(root)
     notes: list[str] = []
     found: list[Found] = []
     strays: list[str] = []
@@ -64,15 +77,16 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
     for part in _entries(top):
         usage = folder_usage(part.name) if split_here else 0
         if not part.is_dir():
-            _stray(part, root, problems, strays)
+            _stray(part, None, bad, strays)
         elif part.is_symlink():
-            problems.append(f"{part.relative_to(root)}: a link to a folder; give the folder itself")
+            bad.add(part, "a link to a folder; give the folder itself", [usage])
         elif usage is None:
-            problems.append(f"{part.relative_to(root)}: beside train and test; expected train, validation or test")
+            inside = [_usage_of(file, None) for file in _files(part)]
+            bad.add(part, "beside train and test; expected train, validation or test", inside)
         else:
             for folder in _entries(part) if split_here else [part]:
-                _class_folder(folder, usage, root, found, problems, strays)
-    if not found and not problems:
+                _class_folder(folder, usage, found, bad, strays)
+    if not found and not bad.problems:
         expected = "expected train/<class>/… and test/<class>/…, or <class>/…"
         raise BadData(str(root), [f"no pictures in class folders; {expected}"])
     if not split_here:
@@ -84,18 +98,21 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
     with picture_limits():
         for one in tracked(found, len(found), "reading faces", quiet=quiet):
             try:
-                image, changed = read_picture(one.path)
+                face = read_picture(one.path)
             except (BadPicture, OSError) as reason:
-                problems.append(f"{one.path.relative_to(root)}: {reason}")
+                bad.add(one.path, str(reason), [one.usage])
                 continue
-            images.append(image)
+            images.append(face.pixels)
             labels.append(one.label)
             usages.append(one.usage)
-            converted += changed
+            converted += face.converted
     for code, role in ((1, "selects"), (2, "tests")):
         if split_here and code not in usages:
             notes.append(f"no {USAGES[code]} rows: the official split has no part that {role}; use a stratified split")
-    return Rows.of("folders", images, labels, usages, problems=problems, converted=converted, notes=notes)
+    out = count_left_out(bad.usages)
+    return Rows.of(
+        "folders", images, labels, usages, problems=bad.problems, left_out=out, converted=converted, notes=notes
+    )
 
 
 def _descend(root: Path) -> Path:
@@ -120,33 +137,30 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _class_folder(
-    folder: Path, usage: int, root: Path, found: list[Found], problems: list[str], strays: list[str]
-) -> None:
+def _class_folder(folder: Path, usage: int, found: list[Found], bad: BadFiles, strays: list[str]) -> None:
     if not folder.is_dir():
-        _stray(folder, root, problems, strays)
+        _stray(folder, usage, bad, strays)
         return
-    shown = folder.relative_to(root)
     if folder.is_symlink():
-        problems.append(f"{shown}: a link to a folder; give the folder itself")
+        bad.add(folder, "a link to a folder; give the folder itself", [usage])
         return
     files = sorted(_files(folder))
     label = class_code(folder.name)
     if label is None:
         if files:
-            problems.append(f"{shown}: folder of {len(files):,} files: {class_advice(folder.name)}")
+            reason = f"folder of {len(files):,} files: {class_advice(folder.name)}"
+            bad.add(folder, reason, [_usage_of(path, usage) for path in files])
         return
-    base = root.resolve()
+    base = bad.root.resolve()
     for path in files:
-        shown = path.relative_to(root)
+        code = _usage_of(path, usage)
+        assert code is not None
         if path.is_symlink() and not path.resolve().is_relative_to(base):
-            problems.append(f"{shown}: a link that leads outside of {root}")
+            bad.add(path, f"a link that leads outside of {bad.root}", [code])
             continue
         official = _OFFICIAL.match(path.name)
-        own = usage_code(official[1]) if official else None
-        code = usage if own is None else own
         number = int(official[2]) if official else 0
-        order = (code, official is None, number, [_natural(part) for part in shown.parts])
+        order = (code, official is None, number, [_natural(part) for part in path.relative_to(bad.root).parts])
         found.append(Found(path, label, code, order))
 
 
@@ -156,12 +170,18 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(below) / f for f in files if not f.startswith(".") and f.casefold() not in RUBBISH)
 
 
-def _stray(path: Path, root: Path, problems: list[str], strays: list[str]) -> None:
+def _usage_of(path: Path, usage: int | None) -> int | None:
+    """The usage that the file name says, else that of its folder."""
+    official = _OFFICIAL.match(path.name)
+    return usage_code(official[1]) if official else usage
+
+
+def _stray(path: Path, usage: int | None, bad: BadFiles, strays: list[str]) -> None:
     """A file outside the class folders: a picture there has no label, anything else is passed over."""
     if path.suffix.lower() in PICTURES:
-        problems.append(f"{path.relative_to(root)}: a picture outside a class folder has no label")
+        bad.add(path, "a picture outside a class folder has no label", [_usage_of(path, usage)])
     else:
-        strays.append(str(path.relative_to(root)))
+        strays.append(str(path.relative_to(bad.root)))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

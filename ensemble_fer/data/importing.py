@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ensemble_fer.data.csv_reader import read_csv
 from ensemble_fer.data.folders import read_folders
 from ensemble_fer.data.npz import read_npz
-from ensemble_fer.data.readers import Rows
+from ensemble_fer.data.readers import Rows, count_left_out
 from ensemble_fer.errors import BadData, MissingError, UsageError
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import USAGES, FaceSet
@@ -39,9 +40,11 @@ def import_data(
     Returns
     -------
     Artifact
-        Of kind ``data`` with ``faces.npz``. Its id is decided by pixels, labels, usages and their order alone.
-        Metrics: ``name``, ``layout``, ``source``, ``rows``, ``usage`` {usage: [7]}, ``converted``,
-        ``skipped`` (the bad rows left out, one line each), ``notes``.
+        Of kind ``data`` with ``faces.npz``. Its id is decided by pixels, labels, usages and their order, and
+        by which bad rows were left out; where none was, by the faces alone.
+        Metrics: ``name`` (of the first import), ``layout``, ``source``, ``rows``, ``usage`` {usage: [7]},
+        ``converted``, ``skipped`` (the bad rows left out, one line each), ``left_out`` (their number by usage:
+        {Training, PublicTest, PrivateTest, unknown}), ``notes``.
 
     Raises
     ------
@@ -63,13 +66,21 @@ def import_data(
         "source": path.name,
         "converted": rows.converted,
         "skipped": rows.problems,
+        "left_out": rows.left_out,
         "notes": rows.notes,
     }
-    return store_faces(store, rows.faces(name), metrics)
+    return store_faces(store, rows.faces(name), metrics, skipped=rows.problems)
 
 
-def store_faces(store: Store, faces: FaceSet, metrics: dict, *, also: Callable[[Path], None] | None = None) -> Artifact:
-    """Store a FaceSet under its own name; the same faces always get the same id.
+def store_faces(
+    store: Store,
+    faces: FaceSet,
+    metrics: dict,
+    *,
+    also: Callable[[Path], None] | None = None,
+    skipped: Sequence[str] = (),
+) -> Artifact:
+    """Store a FaceSet under its own name; the same faces get the same id, unless rows were left out.
 
     Parameters
     ----------
@@ -79,7 +90,14 @@ def store_faces(store: Store, faces: FaceSet, metrics: dict, *, also: Callable[[
         For the manifest, beside rows and counts.
     also : callable, optional
         Is given the folder to write further files into.
+    skipped : lines
+        The bad rows that were left out. They decide the id too: a set that lost rows must not be taken
+        for a clean one with the same faces, nor the other way round.
     """
+    spec: dict = {"fingerprint": faces.fingerprint}
+    if skipped:
+        digest = hashlib.sha256("\n".join(skipped).encode()).hexdigest()
+        spec["skipped"] = {"lines": len(skipped), "sha256": digest, "left_out": metrics["left_out"]}
 
     def write(folder: Path) -> dict:
         # Not compressed: packing 83 MB takes longer than reading the csv, and every command unpacks it again.
@@ -87,9 +105,9 @@ def store_faces(store: Store, faces: FaceSet, metrics: dict, *, also: Callable[[
         if also is not None:
             also(folder)
         counts = {usage: faces.counts(faces.rows_of(usage)) for usage in USAGES}
-        return {"name": faces.name, "rows": len(faces), "usage": counts, **metrics}
+        return {"name": faces.name, "rows": len(faces), "usage": counts, "left_out": count_left_out(), **metrics}
 
-    return store.put("data", {"fingerprint": faces.fingerprint}, [], write, name=faces.name)
+    return store.put("data", spec, [], write, name=faces.name)
 
 
 def load_faces(artifact: Artifact) -> FaceSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import zipfile
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.data.labels import class_advice, class_code, usage_advice, usage_code
-from ensemble_fer.data.readers import PIXELS, SIDE, Rows, as_face
-from ensemble_fer.errors import BadData, unknown_name
+from ensemble_fer.data.readers import PIXELS, SIDE, Rows, as_face, count_left_out
+from ensemble_fer.errors import BadData, UsageError
 from ensemble_fer.types import USAGES
 
 KEYS = ("images", "labels", "usage")
@@ -50,6 +51,7 @@ def read_npz(path: Path) -> Rows:
     labels: list[int] = []
     usages: list[int] = []
     problems: list[str] = []
+    left_out: list[int | None] = []
     converted = 0
     given = zip(images, arrays["labels"].tolist(), arrays["usage"].tolist(), strict=True)
     for row, (image, label_text, usage_text) in enumerate(given):
@@ -59,13 +61,15 @@ def read_npz(path: Path) -> Rows:
         reasons += _not_levels(image)
         if reasons or label is None or usage is None:
             problems.append(f"row {row}: {'; '.join(reasons)}")
+            left_out.append(usage)
             continue
         face, changed = _face(image)
         faces.append(face)
         labels.append(label)
         usages.append(usage)
         converted += changed
-    return Rows.of("npz", faces, labels, usages, problems=problems, converted=converted)
+    out = count_left_out(left_out)
+    return Rows.of("npz", faces, labels, usages, problems=problems, left_out=out, converted=converted)
 
 
 def _load(path: Path) -> dict[str, NDArray]:
@@ -76,9 +80,9 @@ def _load(path: Path) -> dict[str, NDArray]:
         if size > LARGEST:
             raise BadData(source, [f"{size:,} bytes unpacked; expected at most {LARGEST:,}"])
         with np.load(path, allow_pickle=False) as archive:
-            for key in KEYS:
-                if key not in archive.files:
-                    raise unknown_name(f"archive: there is no array {key!r} in {path};", key, archive.files)
+            missing = [key for key in KEYS if key not in archive.files]
+            if missing:
+                raise _incomplete(source, missing, archive.files)
             arrays = {key: archive[key] for key in KEYS}
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         if "allow_pickle" in str(error):
@@ -90,6 +94,17 @@ def _load(path: Path) -> dict[str, NDArray]:
         if arrays[key].ndim != 1:
             raise BadData(source, [f"{key} has the shape {list(arrays[key].shape)}; expected [n]"])
     return arrays
+
+
+def _incomplete(source: str, missing: list[str], here: list[str]) -> UsageError:
+    others = [key for key in here if key not in KEYS]
+    near = {key: difflib.get_close_matches(key, others, n=1) for key in missing}
+    guesses = "".join(f" Did you mean {found[0]!r} to be {key!r}?" for key, found in near.items() if found)
+    advice = " Usage says which rows train, select and test: Training, PublicTest, PrivateTest."
+    return UsageError(
+        f"{source} has no array {' and no '.join(map(repr, missing))}; it holds {', '.join(here) or 'nothing'}. "
+        f"Expected {', '.join(KEYS)}.{guesses}{advice if 'usage' in missing else ''}"
+    )
 
 
 def _shaped(source: str, images: NDArray) -> NDArray:

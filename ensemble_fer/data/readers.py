@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.types import FaceSet
+from ensemble_fer.types import USAGES, FaceSet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,6 +24,16 @@ LARGEST_PICTURE = 64_000_000
 ORIENTATION = 0x0112  # the EXIF tag
 # Not PostScript and the like: Pillow hands those to other programs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+# What is seen through a transparent picture.
+PAPER = (255, 255, 255, 255)
+
+Box = tuple[int, int, int, int]
+
+
+def count_left_out(usages: Iterable[int | None] = ()) -> dict[str, int]:
+    """Rows left out by official usage; those whose usage could not be read are ``unknown``."""
+    codes = list(usages)
+    return {**{name: codes.count(code) for code, name in enumerate(USAGES)}, "unknown": codes.count(None)}
 
 
 @dataclass
@@ -38,6 +48,8 @@ class Rows:
     labels, usage : uint8 [n]
     problems : list of str
         One line a bad row: its place and the reason. Bad rows are not among the arrays.
+    left_out : dict of str to int
+        Bad rows by usage, see ``count_left_out``; a bad folder is as many rows as it has files.
     converted : int
         Pictures that were not 48x48 gray and are now.
     notes : list of str
@@ -49,6 +61,7 @@ class Rows:
     labels: NDArray[np.uint8]
     usage: NDArray[np.uint8]
     problems: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=count_left_out)
     converted: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -83,17 +96,34 @@ def picture_limits() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """The face in a picture file. Call inside ``picture_limits``.
+@dataclass(frozen=True)
+class PictureFace:
+    """A face cut out of a picture.
 
-    Returns
-    -------
-    uint8 [48, 48], and whether the picture had to be converted
+    Parameters
+    ----------
+    pixels : uint8 [48, 48]
+        Grey levels.
+    box : (x0, y0, x1, y1)
+        Where it was, in pixels of the picture as a viewer shows it (EXIF orientation applied); x1 and y1 are
+        the first column and row outside.
+    converted : bool
+        The picture was not 48x48 gray, or lay on its side.
+    """
+
+    pixels: NDArray[np.uint8]
+    box: Box
+    converted: bool
+
+
+def read_picture(path: Path) -> PictureFace:
+    """The face in a picture file: all of it, or its middle square. Call inside ``picture_limits``.
 
     Raises
     ------
     BadPicture
-        Not a picture, broken, too large, or in levels that are not light (floating point).
+        Not a picture, broken, too large, or in levels that are not light.
+    FileNotFoundError
     """
     from PIL import Image, ImageOps
 
@@ -102,11 +132,14 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()
-            if picture.getexif().get(ORIENTATION, 1) == 1:
-                return as_face(picture)
-            return as_face(ImageOps.exif_transpose(picture))[0], True
+            turned = picture.getexif().get(ORIENTATION, 1) != 1
+            upright = ImageOps.exif_transpose(picture) if turned else picture
+            pixels, changed = as_face(upright)
+            return PictureFace(pixels, middle_square(*upright.size), changed or turned)
     except BadPicture:
         raise
+    except PermissionError:
+        raise BadPicture("may not be read (permission denied)") from None
     except Image.UnidentifiedImageError:
         raise BadPicture("not a picture (PNG, JPEG, BMP, GIF, TIFF, WebP or PPM)") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -115,31 +148,50 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8], bool]:
         raise BadPicture(f"broken picture ({error})") from None
 
 
+def middle_square(width: int, height: int) -> Box:
+    """The largest square in the middle, in whole pixels; the odd pixel stays right or below."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
 def as_face(picture: Image.Image) -> tuple[NDArray[np.uint8], bool]:
     """Gray and 48x48: the middle square of the picture, made smaller with antialiasing.
 
     Returns
     -------
     uint8 [48, 48], and whether anything had to be changed
+
+    Raises
+    ------
+    BadPicture
+        Whole levels outside 0..65535, or fractions outside 0..255.
     """
     from PIL import Image
 
-    if picture.mode == "L" and picture.size == (SIDE, SIDE):
+    if picture.mode == "L" and picture.size == (SIDE, SIDE) and not picture.has_transparency_data:
         return np.asarray(picture), False
     if picture.mode == "F":
-        raise BadPicture("floating-point levels; expected bytes")
-    if picture.mode.startswith("I"):
+        picture = Image.fromarray(_from_fractions(np.asarray(picture)))
+    elif picture.mode.startswith("I"):
         # 16 bits a pixel; Pillow's own conversion would cut everything above 255 off.
         levels = np.asarray(picture)
         if levels.min() < 0 or levels.max() > 65535:
             raise BadPicture("levels outside 0..65535")
         picture = Image.fromarray((levels >> 8).astype(np.uint8) if levels.max() > 255 else levels.astype(np.uint8))
-    elif picture.mode in ("P", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
+    elif picture.mode == "P" or picture.has_transparency_data:
+        seen = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", seen.size, PAPER), seen)
     gray = picture.convert("L")
     if gray.size != (SIDE, SIDE):
-        side = min(gray.size)
-        left, top = (gray.width - side) / 2, (gray.height - side) / 2
-        box = (left, top, left + side, top + side)
-        gray = gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
+        # Cut first: a resize with a box would let pixels outside of it bleed in.
+        gray = gray.crop(middle_square(*gray.size)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(gray), True
+
+
+def _from_fractions(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Floating-point light as bytes: between 0 and 1 as shares of white, else between 0 and 255 as levels."""
+    low, high = float(levels.min()), float(levels.max())
+    if not (low >= 0 and high <= 255):  # not a number fails both
+        raise BadPicture(f"floating-point levels between {low:g} and {high:g}; expected 0 to 1 or 0 to 255")
+    return np.rint(levels * (255 if high <= 1 else 1)).astype(np.uint8)

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.twins import twins_of
 from ensemble_fer.errors import BadData, UsageError, unknown_name
-from ensemble_fer.store import Artifact, Store, save_arrays
+from ensemble_fer.files import save_arrays
+from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import N_CLASSES, USAGES, FaceSet, Split, TwinMap
 
 KNOWN = ("official", "official-clean", "official-swapped", "stratified:0.8,0.1,0.1", "kfold:5:0")

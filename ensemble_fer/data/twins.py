@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.registration import Floats, align, band, correlation, identity_maps, sample
 from ensemble_fer.data.screening import screened
+from ensemble_fer.files import save_arrays
 from ensemble_fer.runtime import cpu_count, progress
-from ensemble_fer.store import Artifact, Store, save_arrays
+from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import TwinMap
 
 SIDE = 48

@@ -10,7 +10,7 @@ import numpy as np
 
 from ensemble_fer.evaluate.counts import ratio
 from ensemble_fer.evaluate.metrics import Report
-from ensemble_fer.store import write_atomic
+from ensemble_fer.files import write_atomic
 from ensemble_fer.types import CLASSES
 
 _DARK = 0.55  # shares above it are drawn on dark blue and need white text

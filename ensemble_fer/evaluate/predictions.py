@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_fer.errors import BadData, StoreError
-from ensemble_fer.store import write_atomic
+from ensemble_fer.files import write_atomic
 from ensemble_fer.types import N_CLASSES, Predictions, Protocol, Role
 
 _ARRAYS = {

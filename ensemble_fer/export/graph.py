@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ensemble_fer import __version__
 from ensemble_fer.errors import EnsembleFerError, UsageError
 from ensemble_fer.export.session import INPUT, OUTPUT, SIDE
-from ensemble_fer.store import write_atomic
+from ensemble_fer.files import write_atomic
 from ensemble_fer.types import CLASSES, N_CLASSES
 
 OPSET = 20

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ensemble_fer.errors import UsageError
+from ensemble_fer.files import save_arrays
 from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
 from ensemble_fer.resample.resampling import check, check_lineage, run, warn_of
-from ensemble_fer.store import Artifact, Store, check_name, save_arrays
+from ensemble_fer.store import Artifact, Store, check_name
 from ensemble_fer.types import CLASSES, Resampling
 
 # Raised when a method decides otherwise than before: old results are not taken for new ones.

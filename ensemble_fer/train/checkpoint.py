@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ensemble_fer.errors import StoreError
-from ensemble_fer.store import write_atomic
+from ensemble_fer.files import write_atomic
 
 FILE = "checkpoint.safetensors"
 

@@ -19,8 +19,8 @@ from torch import nn
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.evaluate.metrics import accuracy, macro_f1
+from ensemble_fer.files import write_atomic
 from ensemble_fer.models import Member
-from ensemble_fer.store import write_atomic
 from ensemble_fer.train.batches import Batches, step_seed
 from ensemble_fer.train.checkpoint import State, load_checkpoint, save_checkpoint
 from ensemble_fer.train.optimizers import SCHEDULES, optimizer_of

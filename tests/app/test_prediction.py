@@ -74,8 +74,11 @@ def test_one_path_and_an_opened_graph_will_do(graph_file: Path, pictures: list[P
 
 
 def test_nothing_is_said_if_one_picture_is_bad(graph_file: Path, pictures: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(BadData, match=r"absent\.png: no such file"):
+    with pytest.raises(MissingError, match=r"absent\.png: no such file"):
         predict([*pictures, tmp_path / "absent.png"], graph=graph_file)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(BadData, match=r"text\.png: not a picture"):
+        predict([*pictures, tmp_path / "text.png"], graph=graph_file)
     with pytest.raises(UsageError, match="no picture to predict"):
         predict([], graph=graph_file)
     with pytest.raises(MissingError, match="ensemble-fer fuse"):

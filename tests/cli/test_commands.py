@@ -166,6 +166,14 @@ def test_importing_a_csv_twice_gives_one_id(tmp_path: Path) -> None:
     assert (first["name"], first["rows"]) == ("fer2013", 21)
 
 
+def test_faces_that_are_there_already_are_called_what_was_asked_for(drawn: Path) -> None:
+    again = json.loads(run("data", "synth", "--rows", 300, "--name", "other", "--json", "--store", drawn).stdout)
+    first = json.loads(run("data", "synth", "--rows", 300, "--json", "--store", drawn).stdout)
+    (drawn / "refs/data/other").unlink()
+    assert (again["name"], first["name"]) == ("other", "synthetic")
+    assert again["id"] == first["id"]
+
+
 def test_bad_rows_are_named_and_nothing_is_imported(tmp_path: Path) -> None:
     good, bad = " ".join(["7"] * 2304), " ".join(["256"] * 2304)
     csv = tmp_path / "fer2013.csv"
@@ -229,6 +237,91 @@ def test_show_writes_a_row_of_faces_for_each_class_asked_for(drawn: Path, tmp_pa
     assert done.exit_code == 2
     assert "PrivateTest" in done.stderr
     assert not (tmp_path / "other.png").exists()
+    assert run("data", "show", "-o", tmp_path / "faces", "--store", drawn).exit_code == 0
+    with Image.open(tmp_path / "faces") as picture:
+        assert picture.format == "PNG"
+    done = run("data", "show", "-o", tmp_path / "faces.txt", "--store", drawn)
+    assert done.exit_code == 2
+    assert ".png" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["train", "--resampled", "smot"], "'smote'"),
+        (["train", "--split", "offical"], "'official'"),
+        (["train", "--device", "cud"], "'cuda'"),
+        (["evaluate", "x", "--device", "gpu0"], "cuda:N"),
+        (["leaderboard", "--split", "offical"], "'official'"),
+    ],
+)
+def test_misspelt_names_are_answered_with_the_near_match_before_torch(
+    drawn: Path, arguments: list[str], near: str
+) -> None:
+    script = "import sys\nsys.modules['torch'] = None\nfrom ensemble_fer.cli import main\nmain()\n"
+    command = [sys.executable, "-c", script, *arguments, "--store", str(drawn)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert near in done.stderr
+
+
+def test_train_says_that_the_answer_was_there_already(monkeypatch, drawn: Path) -> None:
+    import ensemble_fer.train
+    from ensemble_fer.store import Store
+
+    metrics = {"select": {"macro_f1": 0.5, "accuracy": 0.5}, "parameters": 1, "epochs": 1, "best_epoch": 1}
+
+    def answers(store: Store, *rest: object, **more: object):
+        return store.put("run", {"fake": 1}, [], lambda folder: {**metrics, "train_seconds": 1, "name": "first"})
+
+    monkeypatch.setattr(ensemble_fer.train, "train", answers)
+    told = [run("train", "--fresh", "--name", "mine", "--json", "--store", drawn) for _ in range(2)]
+    Store(drawn).remove("run", json.loads(told[0].stdout)["id"])
+    assert [json.loads(done.stdout)["name"] for done in told] == ["mine", "mine"]
+    assert "answered from the store" not in told[0].stderr
+    assert "answered from the store" in told[1].stderr
+
+
+def test_leaderboard_table_tells_the_engine_and_how_each_score_was_obtained(capsys) -> None:
+    from ensemble_fer.cli.evaluation import print_leaderboard
+    from ensemble_fer.types import Protocol
+
+    def row(rank: int | None, name: str, engine: str, **stamp) -> dict:
+        texts = dict.fromkeys(("model", "resampling", "split", "tta"), "x")
+        scores = dict.fromkeys(("select", "test", "twin_free", "top2", "disgust_f1"))
+        line = Protocol("fer2013", "official", "select", **stamp).line()
+        latency = {"ms": 4.12, "engine": engine}
+        more = {"parameters": 7, "latency_ms": 4.12, "latency": latency, "stamp": line}
+        return {"rank": rank, "name": name, **texts, **scores, **more}
+
+    rows = [row(1, "trio", "onnxruntime"), row(2, "one", "torch", resampling="ros")]
+    print_leaderboard({"data": "fer2013", "rows": rows, "leaky": [row(None, "bad", "torch", leaks=("test rows",))]})
+    out = capsys.readouterr().out
+    assert "4.1 onnx" in out
+    assert "4.1 torch" in out
+    for start, r in zip(("  1  trio: ", "  2  one: ", "  -  bad: LEAKY"), [*rows, None], strict=True):
+        (line,) = [line for line in out.splitlines() if line.startswith(start)]
+        assert r is None or line == start + r["stamp"]
+
+
+def test_predict_names_the_ensemble_that_answers_and_what_is_missing(tmp_path: Path) -> None:
+    from ensemble_fer.store import Store
+    from tests.export.making import graph_file
+
+    store = Store(tmp_path)
+
+    def write(folder: Path) -> None:
+        (folder / "ensemble.onnx").write_bytes(graph_file().read_bytes())
+
+    made = store.put("ensemble", {}, [], write, name="trio")
+    done = run("predict", tmp_path / "a.png", tmp_path / "b.png", "--store", tmp_path)
+    assert done.exit_code == 3
+    assert f"ensemble trio ({made.id})" in done.stderr
+    assert f"{tmp_path}/a.png: no such file\n{tmp_path}/b.png: no such file" in done.stderr
+    (tmp_path / "a.png").write_text("no picture")
+    named = run("predict", tmp_path / "a.png", "--ensemble", "trio", "--store", tmp_path)
+    assert named.exit_code == 1
+    assert "answered by" not in named.stderr
 
 
 def test_config_show_is_a_recipe_that_can_be_read_back(tmp_path: Path) -> None:

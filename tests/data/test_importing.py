@@ -54,6 +54,7 @@ def test_same_faces_same_id_from_every_layout(tmp_path: Path, store: Store, few:
     assert metrics["layout"] == "csv"
     assert metrics["converted"] == 0
     assert metrics["skipped"] == []
+    assert metrics["left_out"] == dict.fromkeys([*USAGES, "unknown"], 0)
 
 
 def test_other_faces_other_id(tmp_path: Path, store: Store, few: FaceSet) -> None:
@@ -81,6 +82,27 @@ def test_bad_rows_import_nothing_or_are_recorded(tmp_path: Path, store: Store, f
     assert np.array_equal(load_faces(made).images, few.images[kept])
     manifest = json.loads((made.path / "manifest.json").read_text())
     assert manifest["metrics"]["skipped"] == caught.value.problems
+
+
+@pytest.mark.parametrize("dirty_first", [True, False])
+def test_a_set_that_lost_rows_is_not_the_clean_one(
+    tmp_path: Path, store: Store, few: FaceSet, *, dirty_first: bool
+) -> None:
+    """The same good rows, but one says that a test row is gone and the other that nothing is."""
+    clean = as_csv(tmp_path / "clean.csv", few)
+    dirty = tmp_path / "dirty.csv"
+    dirty.write_text(clean.read_text() + csv_line(few.images[0], 9, "PrivateTest") + "\n3,1 2 3\n")
+    paths = [dirty, clean] if dirty_first else [clean, dirty]
+    made = {p: import_data(store, p, name=p.stem, skip_bad_rows=True, quiet=True) for p in paths}
+    assert made[clean].id != made[dirty].id
+    assert made[clean].metrics["skipped"] == []
+    assert len(made[dirty].metrics["skipped"]) == 2
+    assert made[dirty].metrics["left_out"] == {"Training": 0, "PublicTest": 0, "PrivateTest": 1, "unknown": 1}
+    assert import_data(store, dirty, name="dirty", skip_bad_rows=True, quiet=True).id == made[dirty].id
+    # Other bad rows beside the same good ones are another set again.
+    dirty.write_text(clean.read_text() + "3,1 2 3\n")
+    third = import_data(store, dirty, name="third", skip_bad_rows=True, quiet=True)
+    assert third.id not in {a.id for a in made.values()}
 
 
 def test_no_good_row_is_an_error_even_when_skipping(tmp_path: Path, store: Store) -> None:

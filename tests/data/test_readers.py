@@ -105,6 +105,8 @@ def test_csv_names_every_bad_line_with_its_reason(tmp_path: Path) -> None:
     rows = read_csv(write_csv(tmp_path / "f.csv", lines), quiet=True)
     assert len(rows.images) == len(cases)
     assert len(rows.problems) == len(cases)
+    # Unknown: a usage that is none (2), cut off (1), of a line too long to hold (1), of a header (1).
+    assert rows.left_out == {"Training": 13, "PublicTest": 0, "PrivateTest": 0, "unknown": 5}
     for number, (problem, reasons) in enumerate(zip(rows.problems, cases.values(), strict=True)):
         assert problem.startswith(f"line {3 + 2 * number}: ")
         for reason in reasons:
@@ -263,6 +265,7 @@ def test_folders_name_every_bad_file(tmp_path: Path) -> None:
     assert listed.keys() == expected.keys()
     for place, reason in expected.items():
         assert reason in listed[place]
+    assert rows.left_out == {"Training": 9, "PublicTest": 0, "PrivateTest": 1, "unknown": 1}
 
 
 def test_pictures_of_other_sizes_and_modes_are_converted_and_counted(tmp_path: Path) -> None:
@@ -344,6 +347,7 @@ def test_npz_names_bad_rows(tmp_path: Path) -> None:
     assert rows.problems[0].startswith("row 0: label '7'")
     assert rows.problems[1].startswith("row 1: levels between")
     assert rows.problems[2].startswith("row 2: unknown usage '3'")
+    assert rows.left_out == {"Training": 1, "PublicTest": 1, "PrivateTest": 0, "unknown": 1}
 
 
 @pytest.mark.parametrize(
@@ -369,5 +373,12 @@ def test_npz_broken_or_incomplete(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="not an npz archive"):
         read_npz(tmp_path / "f.npz")
     np.savez(tmp_path / "f.npz", images=faces(1), label=np.array([1]), usage=np.array([1]))
-    with pytest.raises(UsageError, match=r"'labels'.*mean 'label'"):
+    with pytest.raises(
+        UsageError, match=r"no array 'labels'; it holds images, label, usage.*mean 'label' to be 'labels'"
+    ):
+        read_npz(tmp_path / "f.npz")
+    np.savez(tmp_path / "f.npz", images=faces(1), labels=np.array([1]))
+    with pytest.raises(
+        UsageError, match=r"no array 'usage'; it holds images, labels\. Expected images, labels, usage\."
+    ):
         read_npz(tmp_path / "f.npz")

@@ -1,0 +1,26 @@
+"""The values that travel through the package. Each is written once and never changed.
+
+Arrays are made read-only on construction, so that a value named by its fingerprint stays that value.
+"""
+
+from ensemble_fer.types.balanced import Kind, Resampling
+from ensemble_fer.types.faces import CLASSES, N_CLASSES, USAGES, FaceSet, TwinMap, digest, frozen
+from ensemble_fer.types.parts import Part, Role, Split
+from ensemble_fer.types.scored import Predictions, Protocol
+
+__all__ = [
+    "CLASSES",
+    "N_CLASSES",
+    "USAGES",
+    "FaceSet",
+    "Kind",
+    "Part",
+    "Predictions",
+    "Protocol",
+    "Resampling",
+    "Role",
+    "Split",
+    "TwinMap",
+    "digest",
+    "frozen",
+]

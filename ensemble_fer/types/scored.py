@@ -1,0 +1,104 @@
+"""What members say of faces, and how a score was obtained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_fer.types.faces import frozen
+from ensemble_fer.types.parts import Role
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a score was obtained. Every score carries one.
+
+    ``leaks`` names what makes a score worthless as an estimate; only the leak simulator sets it.
+    """
+
+    data: str
+    split: str
+    role: str
+    resampling: str = "none"
+    resampled_where: str = "training part only, after the split"
+    chosen_by: str = "macro-F1 on the select part"
+    tta: str = "none"
+    rows_left_out: int = 0
+    pretraining: str = "none"
+    seed: int | None = 0
+    looks: int = 0
+    leaks: tuple[str, ...] = ()
+
+    @property
+    def leaky(self) -> bool:
+        return bool(self.leaks)
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "leaks": list(self.leaks), "leaky": self.leaky}
+
+    def line(self) -> str:
+        """One line for under a table."""
+        text = (
+            f"{'LEAKY (' + '; '.join(self.leaks) + ') · ' if self.leaks else ''}"
+            f"data {self.data} · split {self.split} · {self.role} part · resampling {self.resampling} "
+            f"({self.resampled_where}) · chosen by {self.chosen_by} · tta {self.tta} · "
+            f"pretraining {self.pretraining} · seed {'various' if self.seed is None else self.seed}"
+        )
+        if self.rows_left_out:
+            text += f" · {self.rows_left_out} ROWS LEFT OUT"
+        if self.role == Role.TEST:
+            text += f" · look {self.looks} at this test part"
+        return text
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one member or ensemble says of the rows of one part. Complete enough to score alone.
+
+    Parameters
+    ----------
+    logits : float32 [m, 7]
+        Computed in float32. With test-time augmentation the logarithm of the mean probability.
+    labels : uint8 [m]
+    rows : int64 [m]
+        Row ids.
+    groups : int32 [m]
+        Twin group of each row, the unit of resampling for intervals.
+    twin_in_train : bool [m]
+        The row has a twin among the split's training rows.
+    role : Role
+    source : str
+        Id of the run or ensemble.
+    protocol : Protocol
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int32]
+    twin_in_train: NDArray[np.bool_]
+    role: Role
+    source: str
+    protocol: Protocol
+
+    def __post_init__(self) -> None:
+        dtypes = {
+            "logits": np.float32,
+            "labels": np.uint8,
+            "rows": np.int64,
+            "groups": np.int32,
+            "twin_in_train": np.bool_,
+        }
+        for key, dtype in dtypes.items():
+            object.__setattr__(self, key, frozen(getattr(self, key), dtype))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax of the logits, float64 [m, 7]."""
+        z = self.logits.astype(np.float64)
+        z = np.exp(z - z.max(axis=1, keepdims=True))
+        return z / z.sum(axis=1, keepdims=True)
