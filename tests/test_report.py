@@ -12,7 +12,7 @@ from ensemble_fer import report
 from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.models import MODELS
-from ensemble_fer.report import evaluate, find_source, part_fingerprint
+from ensemble_fer.report import VERSION, evaluate, find_source, part_fingerprint
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import predict_rows
 from tests.export import making
@@ -59,7 +59,7 @@ def test_test_part_is_scored_by_the_weights(store: Store, pair: list[Artifact]) 
     assert (protocol["role"], protocol["tta"], protocol["looks"], protocol["split"]) == ("test", "none", 1, "official")
     assert done.artifact.file("confusion.png").read_bytes().startswith(b"\x89PNG")
     assert (done.artifact.inputs, done.source.id) == ([pair[0].id], pair[0].id)
-    assert done.artifact.spec == {"source": pair[0].id, "role": "test", "tta": "none"}
+    assert done.artifact.spec == {"source": pair[0].id, "role": "test", "tta": "none", "version": VERSION}
 
 
 def test_each_new_score_of_the_test_part_is_a_look_and_reading_is_none(store: Store, pair: list[Artifact]) -> None:
@@ -102,10 +102,10 @@ def test_ensemble_is_the_mean_of_its_members_and_looks_through_each(store: Store
 def test_a_process_that_dies_while_predicting_has_looked(
     store: Store, pair: list[Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensemble_fer.train.predict_rows", killed)
+    monkeypatch.setattr("ensemble_fer.train.running.predict_rows", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(store, "first", quiet=True)
     assert looks(store) == [(pair[0].id, "none")]

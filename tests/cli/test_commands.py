@@ -362,7 +362,13 @@ def test_a_kill_exits_130(drawn: Path, tmp_path: Path) -> None:
     script += "u.list_runs = wait\nsys.argv = ['ensemble-fer', 'runs', 'list']\nmain()\n"
     for number in (signal.SIGTERM, signal.SIGINT):
         with subprocess.Popen(
-            [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"

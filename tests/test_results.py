@@ -1,0 +1,29 @@
+"""The tables on results pages are what the kept logits give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ensemble_fer.ensemble import combine
+from ensemble_fer.evaluate.predictions import load_predictions
+from ensemble_fer.evaluate.tables import main
+
+RESULTS = Path(__file__).parents[1] / "docs/results"
+PAGES = sorted(page.stem for page in RESULTS.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_are_what_the_logits_give(name: str) -> None:
+    assert main([str(RESULTS / "data" / name), "--check", str(RESULTS / f"{name}.md")]) == 0
+    assert "@" not in (RESULTS / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("part", ["select", "test"])
+def test_the_first_ensemble_is_the_mean_of_its_members(part: str) -> None:
+    folder = RESULTS / "data/first"
+    members = [load_predictions(folder / f"{name}-{part}.npz") for name in ("none", "ros", "smote", "smote_tomek")]
+    kept = load_predictions(folder / f"ensemble-{part}.npz")
+    made = combine(members, "mean", source="again")
+    assert abs(made.probabilities() - kept.probabilities()).max() < 1e-6
