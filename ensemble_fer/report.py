@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.ensemble import combine
 from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.figures import confusion_figure
 from ensemble_fer.evaluate.metrics import Report, score
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
+from ensemble_fer.looks import count_look
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import Predictions, Role, Split, TwinMap, digest
+from ensemble_fer.types import FaceSet, Predictions, Protocol, Role, Split, TwinMap
 
 KINDS = ("run", "ensemble")
 TTA = ("none", "flip", "ten_crop")
@@ -156,8 +154,8 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
     if role != Role.TEST:
         return combined
     data = store.get("data", store.get("run", source.inputs[0]).inputs[0])
-    looks = store.count_look(part_fingerprint(data.spec["fingerprint"], combined.rows), source.id, tta)
-    return replace(combined, protocol=replace(combined.protocol, looks=looks))
+    split = _split(store.get("split", store.get("run", source.inputs[0]).inputs[1]))
+    return replace(combined, protocol=_looked(store, combined.protocol, load_faces(data), split, source, tta))
 
 
 def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
@@ -177,8 +175,7 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
     protocol = replace(protocol, rows_left_out=left_out(data, faces, part))
     # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
     if role == Role.TEST:
-        looks = store.count_look(part_fingerprint(faces.fingerprint, part.rows), run.id, tta)
-        protocol = replace(protocol, looks=looks)
+        protocol = _looked(store, protocol, faces, split, run, tta)
     return predictions_of(member, faces, part, split, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
 
 
@@ -188,6 +185,7 @@ def _split(artifact: Artifact) -> Split:
     return Split(artifact.spec["name"], parts["train"], parts["select"], parts["test"], artifact.metrics["removed"])
 
 
-def part_fingerprint(fingerprint: str, rows: NDArray[np.int64]) -> str:
-    """The name under which looks at these test rows are counted: the same faces and rows give the same one."""
-    return digest(np.frombuffer(bytes.fromhex(fingerprint), np.uint8), np.asarray(rows, np.int64))
+def _looked(store: Store, protocol: Protocol, faces: FaceSet, split: Split, source: Artifact, tta: str) -> Protocol:
+    """The stamp after this look at the test part has been written down."""
+    found = count_look(store, faces.images[split.test_rows], faces.images[split.select_rows], source.id, tta)
+    return replace(protocol, looks=found.looks, chosen_on=found.chosen_on)

@@ -275,42 +275,9 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    # -- looks at the test part -------------------------------------------------------------------
-
-    def count_look(self, test_part: str, source: str, tta: str) -> int:
-        """Record that ``source`` was scored on this test part; the number of looks there, this one included.
-
-        The log only grows: one JSON line a look. Reading a stored score again is not a new look.
-        """
-        self.root.mkdir(parents=True, exist_ok=True)
-        file_name = self.root / "looks.jsonl"
-        # A line that a kill has torn stays a line of its own.
-        torn = file_name.is_file() and not file_name.read_bytes().endswith(b"\n")
-        line = canonical({"test_part": test_part, "source": source, "tta": tta, "time": round(time.time())})
-        with file_name.open("ab") as file:
-            file.write(b"\n" * torn + line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return self.looks(test_part)
-
-    def looks(self, test_part: str) -> int:
-        """How often this test part has been looked at in this store. A line that cannot be read counts."""
-        try:
-            lines = (self.root / "looks.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return 0
-        return sum(_looked_at(line, test_part) for line in lines if line.strip())
-
 
 class NameMoved(UserWarning):
     """A reference means another artifact than before."""
-
-
-def _looked_at(line: str, test_part: str) -> bool:
-    try:
-        return json.loads(line)["test_part"] == test_part
-    except (ValueError, KeyError, TypeError):
-        return True
 
 
 def check_name(name: str) -> str:

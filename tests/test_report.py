@@ -12,7 +12,7 @@ from ensemble_fer import report
 from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.models import MODELS
-from ensemble_fer.report import VERSION, evaluate, find_source, part_fingerprint
+from ensemble_fer.report import VERSION, evaluate, find_source
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import predict_rows
 from tests.export import making
@@ -118,13 +118,6 @@ def test_what_fails_before_predicting_has_not_looked(store: Store, pair: list[Ar
     with pytest.raises(Exception, match=r"weights\.safetensors is not what was written"):
         evaluate(store, "first", quiet=True)
     assert looks(store) == []
-
-
-def test_looks_are_counted_by_faces_and_rows() -> None:
-    a, b = "0" * 64, "1" * 64
-    names = {part_fingerprint(f, rows) for f in (a, b) for rows in (np.arange(3), np.arange(4), np.arange(1, 4))}
-    assert len(names) == 6
-    assert part_fingerprint(a, np.arange(3, dtype=np.int32)) == part_fingerprint(a, np.arange(3))
 
 
 def test_requests_that_make_no_sense(store: Store, pair: list[Artifact]) -> None:

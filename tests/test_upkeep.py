@@ -6,9 +6,11 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ensemble_fer.errors import StoreError
+from ensemble_fer.looks import count_look
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.upkeep import check_store, clean_store, list_runs, remove_source
 
@@ -40,13 +42,16 @@ def test_list_names_runs_and_ensembles(store: Store, made: dict[str, Artifact]) 
 
 
 def test_remove_takes_the_predictions_with_it(store: Store, made: dict[str, Artifact]) -> None:
-    store.count_look("part", made["a"].id, "none")
+    faces = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
+    assert count_look(store, faces[:4], faces[4:], made["a"].id).looks == 1
     gone = remove_source(store, "alpha")
     assert {a.id for a in gone} == {made["a"].id, made["scored"].id}
     assert store.ids("run") == [made["b"].id]
     assert store.ids("predictions") == []
     assert "alpha" not in store.refs("run")
-    assert store.looks("part") == 1, "removing a run must not hide that the test part was looked at"
+    assert count_look(store, faces[:4], faces[4:], made["b"].id).looks == 2, (
+        "removing a run must not hide that the test part was looked at"
+    )
 
 
 def test_remove_refuses_a_member_of_an_ensemble(store: Store, made: dict[str, Artifact]) -> None:

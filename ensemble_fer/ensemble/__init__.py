@@ -100,6 +100,7 @@ def join_protocols(protocols: Sequence[Protocol]) -> Protocol:
         rows_left_out=max(p.rows_left_out for p in protocols),
         seed=first.seed if len(seeds) == 1 else None,
         looks=max(p.looks for p in protocols),
+        chosen_on=max(p.chosen_on for p in protocols),
         leaks=tuple(dict.fromkeys(leak for p in protocols for leak in p.leaks)),
     )
 

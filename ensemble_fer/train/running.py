@@ -22,11 +22,12 @@ from ensemble_fer.data.twins import twins_of
 from ensemble_fer.errors import EnsembleFerError, UsageError, unknown_name
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import save_predictions
+from ensemble_fer.looks import note_choosing
 from ensemble_fer.models import Member, build
 from ensemble_fer.resample import METHODS, check_lineage, load_resampling, make_resampling
 from ensemble_fer.resample.resampling import warn_of
 from ensemble_fer.runtime import machine, peak_mb, progress
-from ensemble_fer.store import Artifact, Store, check_name, need_data
+from ensemble_fer.store import Artifact, Store, artifact_id, check_name, need_data
 from ensemble_fer.train.batches import Batches
 from ensemble_fer.train.device import choose_device, choose_precision, set_threads
 from ensemble_fer.train.loop import HISTORY, fit, steps_of
@@ -122,6 +123,8 @@ def train(
         seed=recipe.seed,
         device=chosen_device,
     )
+
+    note_choosing(store, faces.images[split.select_rows], artifact_id("run", spec, inputs))
 
     def write(folder: Path) -> dict:
         with _live(name, steps_of(recipe, len(rows))[1], quiet) as report:

@@ -15,7 +15,9 @@ from ensemble_fer.types.parts import Role
 class Protocol:
     """How a score was obtained. Every score carries one.
 
-    ``leaks`` names what makes a score worthless as an estimate; only the leak simulator sets it.
+    ``looks`` counts the scores of test parts that share a face with this one, ``chosen_on`` the faces of this test part
+    on which trainings of another split chose checkpoints, both in the same store. ``leaks`` names what makes a score
+    worthless as an estimate; only the leak simulator sets it.
     """
 
     data: str
@@ -29,6 +31,7 @@ class Protocol:
     pretraining: str = "none"
     seed: int | None = 0
     looks: int = 0
+    chosen_on: int = 0
     leaks: tuple[str, ...] = ()
 
     @property
@@ -50,6 +53,8 @@ class Protocol:
             text += f" · {self.rows_left_out} ROWS LEFT OUT"
         if self.role == Role.TEST:
             text += f" · look {self.looks} at this test part"
+        if self.chosen_on:
+            text += f" · {self.chosen_on} OF ITS FACES HAVE CHOSEN CHECKPOINTS IN THIS STORE"
         return text
 
 

@@ -1,0 +1,131 @@
+"""What each face has been used for in a store: scored as a test face, or asked which checkpoint to keep.
+
+``<store>/looks.jsonl`` has one line for each use of a part and only grows; ``<store>/seen/<part>.npy`` holds the
+digests of the faces of a part. Faces are told apart by their pixels, so that another split, or the same set imported
+in another order, does not make faces new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_fer.files import write_atomic
+from ensemble_fer.store import Store, canonical
+from ensemble_fer.types import Role
+
+LOG, SEEN = "looks.jsonl", "seen"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a test part stands after a look.
+
+    Parameters
+    ----------
+    looks : int
+        Scores of test parts that share a face with it, this one included.
+    chosen_on : int
+        Faces of it on which another split of this store chose checkpoints.
+    """
+
+    looks: int
+    chosen_on: int
+
+
+def faces_of(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Digests of the faces of images [n, h, w], uint64, ascending, each once; an image of one grey level shows none."""
+    shown = images[images.min(axis=(1, 2)) < images.max(axis=(1, 2))]
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in shown]
+    return np.unique(np.frombuffer(b"".join(digests), np.uint64))
+
+
+def note_choosing(store: Store, select: NDArray[np.uint8], source: str) -> None:
+    """Record that the training ``source`` chooses its checkpoint on these faces; once for each training."""
+    part = _keep(store, faces_of(select))
+    if not any(line.get("source") == source and line.get("role") == Role.SELECT for line in _lines(store)):
+        _append(store, {"part": part, "role": Role.SELECT, "source": source})
+
+
+def count_look(
+    store: Store, test: NDArray[np.uint8], select: NDArray[np.uint8], source: str, tta: str = "none"
+) -> Look:
+    """Record that ``source`` was scored on these test faces; how they stand, this look included.
+
+    Parameters
+    ----------
+    test, select : uint8 [n, h, w]
+        Both parts of the split. A face that lies in both (twins do, in the official split) is left to the twin-free
+        score and does not count as chosen on.
+    source, tta : str
+        What was scored, and how.
+    """
+    faces = faces_of(test)
+    part = _keep(store, faces)
+    _append(store, {"part": part, "role": Role.TEST, "source": source, "tta": tta})
+    own = np.setdiff1d(faces, faces_of(select))
+    looks, chosen_on = 0, np.zeros(len(own), bool)
+    known: dict[str, NDArray[np.bool_]] = {}
+    for line in _lines(store):
+        name = str(line.get("part"))
+        if name not in known:
+            known[name] = np.isin(own, _faces_of_part(store, name, own))
+        if line.get("role") == Role.SELECT:
+            chosen_on |= known[name]
+        else:
+            looks += name == part or bool(known[name].any())
+    return Look(looks, int(chosen_on.sum()))
+
+
+def _lines(store: Store) -> list[dict]:
+    """The log. What cannot be read stands as an empty line, which counts as a look."""
+    try:
+        lines = (store.root / LOG).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [_parsed(line) for line in lines if line.strip()]
+
+
+def _parsed(line: str) -> dict:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _append(store: Store, line: dict) -> None:
+    store.root.mkdir(parents=True, exist_ok=True)
+    path = store.root / LOG
+    # A line that a kill has torn stays a line of its own.
+    torn = path.is_file() and not path.read_bytes().endswith(b"\n")
+    with path.open("ab") as file:
+        file.write(b"\n" * torn + canonical({**line, "time": round(time.time())}).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _keep(store: Store, faces: NDArray[np.uint64]) -> str:
+    """The name of a part, which is a digest of its faces; their digests are on disk before a line names them."""
+    name = hashlib.sha256(faces.tobytes()).hexdigest()[:16]
+    path = store.root / SEEN / f"{name}.npy"
+    if not path.is_file():
+        content = io.BytesIO()
+        np.save(content, faces, allow_pickle=False)
+        write_atomic(path, content.getvalue())
+    return name
+
+
+def _faces_of_part(store: Store, name: str, unreadable: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The faces of a part of the log; where they are lost, those to be taken for seen."""
+    try:
+        return np.load(store.root / SEEN / f"{name}.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return unreadable
