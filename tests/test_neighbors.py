@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ensemble_fer.errors import BadData, UsageError
-from ensemble_fer.neighbors import Mixtures, centred, count_ties, exact_products, nearest, search
+from ensemble_fer.errors import UsageError
+from ensemble_fer.neighbors import (
+    Mixtures,
+    Search,
+    centred,
+    count_ties,
+    exact_products,
+    nearest,
+    pruned,
+    search,
+    shadows,
+)
+from ensemble_fer.neighbors.dense import Dense
 from ensemble_fer.neighbors.estimator import PixelNeighbors
+from ensemble_fer.neighbors.points import squared_distances
+from ensemble_fer.neighbors.shadows import Axes, Shadows, slack
 
 
 def plain_lists(squared: np.ndarray, k: int) -> np.ndarray:
@@ -33,7 +48,7 @@ def random_mixtures(seed: int, faces: int, mixed: int, pixels: int, levels: int 
     b = np.array([draw.choice(np.flatnonzero(group == group[i])) for i in a], dtype=int)
     a, b = np.append(np.arange(faces), a), np.append(np.arange(faces), b)
     w = np.append(np.zeros(faces), draw.random(mixed))
-    points = Mixtures(base, a, b, w, group=group[a])
+    points = Mixtures(base, a, b, w)
     return points, base[a] + w[:, None] * (base[b].astype(float) - base[a])
 
 
@@ -85,22 +100,26 @@ def test_sets_that_are_nothing_but_ties(case):
     assert np.array_equal(nearest(Mixtures.faces(pixels), 7).rows, plain_lists(squared, 7))
 
 
-@pytest.mark.parametrize("panel", [5, 40, 8192])
+@pytest.fixture(params=["products", "shadows"])
+def way(request, monkeypatch):
+    """Both ways of the search: every distance, and what shadows leave, also of sets that are small."""
+    monkeypatch.setattr(search, "SMALL", 10**9 if request.param == "products" else 0)
+    monkeypatch.setattr(pruned, "SHARE", 2)
+    return request.param
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_mixtures_have_the_neighbours_of_their_float64_pixels(seed, panel, monkeypatch):
-    monkeypatch.setattr(search, "PANEL_ROWS", panel)
+def test_mixtures_have_the_neighbours_of_their_float64_pixels(seed, way):
     points, pixels = random_mixtures(seed, faces=70, mixed=60, pixels=50)
     squared = ((pixels[:, None] - pixels[None]) ** 2).sum(axis=2)
     found = nearest(points, 6)
     assert np.allclose(found.squared, np.sort(squared, axis=1)[:, :6], rtol=1e-11, atol=1e-6)
-    clear = ~search._same(found.squared[:, :-1], found.squared[:, 1:]).any(axis=1)
+    clear = ~search.same(found.squared[:, :-1], found.squared[:, 1:], np.dtype(np.uint8)).any(axis=1)
     assert clear.sum() > 40, "the case must not be all ties"
     assert np.array_equal(found.rows[clear, :5], np.argsort(squared, axis=1)[clear, :5])
 
 
-@pytest.mark.parametrize("panel", [16, 8192])
-def test_mixtures_of_copies_tie_with_the_copies_and_go_by_row(panel, monkeypatch):
-    monkeypatch.setattr(search, "PANEL_ROWS", panel)
+def test_mixtures_of_copies_tie_with_the_copies_and_go_by_row(way):
     draw = np.random.default_rng(1)
     pixels = draw.integers(0, 256, (40, 300)).astype(np.uint8)
     pixels[20:] = pixels[:20]
@@ -191,13 +210,146 @@ class TestEstimator:
         theirs = SMOTE(random_state=3).fit_resample(rows.astype(float), labels)[0]
         assert np.array_equal(ours, theirs)
 
-    def test_refuses_what_is_not_bytes(self, rows):
-        with pytest.raises(BadData, match="not whole numbers from 0 to 255"):
-            PixelNeighbors().fit(rows + 0.5)
-        with pytest.raises(BadData, match="not whole numbers"):
-            PixelNeighbors().fit(rows.astype(int) + 1)
-        with pytest.raises(BadData, match="expected rows"):
+    def test_other_numbers_are_searched_as_they_are(self, rows):
+        from sklearn.neighbors import NearestNeighbors
+
+        for values in (rows / 7, rows.astype(int) + 1, rows * 1e-200, rows * 1e9 - 3e11):
+            distance, found = PixelNeighbors(4).fit(values).kneighbors()
+            expected = NearestNeighbors(n_neighbors=4, algorithm="kd_tree").fit(values).kneighbors()
+            if values.max() > 1e-190:  # the squares of smaller numbers are 0
+                assert np.array_equal(found, expected[1])
+            np.testing.assert_allclose(distance, expected[0], rtol=1e-7)
+
+    def test_queries_of_another_order_of_magnitude(self):
+        from sklearn.neighbors import NearestNeighbors
+
+        draw = np.random.default_rng(0)
+        fitted, asked = draw.normal(0, 1, (700, 5)), draw.normal(0, 1e25, (9, 5))
+        distance, found = PixelNeighbors(3).fit(fitted).kneighbors(asked)
+        assert np.isfinite(distance).all()
+        near = fitted / 1e3
+        found = PixelNeighbors(3).fit(near).kneighbors(near[:9] + 1e4)[1]
+        assert np.array_equal(found, NearestNeighbors(n_neighbors=3).fit(near).kneighbors(near[:9] + 1e4)[1])
+
+    def test_refuses_what_is_no_table_of_numbers(self, rows):
+        with pytest.raises(ValueError, match="NaN"):
+            PixelNeighbors().fit(np.where(rows > 250, np.nan, rows))
+        with pytest.raises(ValueError, match="2D array"):
             PixelNeighbors().fit(rows[0])
+
+
+class TestShadows:
+    """No two points may be further apart in their shadows than they are, or a neighbour would be lost."""
+
+    def cast(self, points: Mixtures, most: int) -> tuple[Shadows, float]:
+        axes = Axes.principal(points.pixels, most)
+        with ThreadPoolExecutor(1) as pool:
+            return Shadows.of(points, axes.coordinates(points.pixels), axes.scale, pool), axes.scale
+
+    @pytest.mark.parametrize("kind", ["noise", "near the mean", "one axis", "outliers", "floats"])
+    def test_shadows_are_never_further_apart_than_the_points(self, kind):
+        draw = np.random.default_rng(4)
+        points, _ = random_mixtures(4, faces=120, mixed=120, pixels=400)
+        pixels = points.pixels.astype(float)
+        if kind == "near the mean":
+            pixels = np.rint(128 + draw.normal(0, 0.6, pixels.shape))
+        if kind == "one axis":
+            pixels = np.rint(np.linspace(0, 255, 120)[:, None] * np.linspace(0, 1, 400))
+        if kind == "outliers":
+            pixels = np.where(np.arange(120)[:, None] < 3, pixels, 100 + pixels // 100)
+        table = pixels * 1e-3 if kind == "floats" else pixels.astype(np.uint8)
+        points = Mixtures(table, points.a, points.b, points.w)
+        values = points.values(np.arange(len(points)))
+        true = ((values[:, None] - values[None]) ** 2).sum(axis=2)
+        cast, scale = self.cast(points, 300)
+        assert cast.levels == (64, 128, 256, 300)
+        apart = np.zeros_like(true)
+        for number, level in enumerate(cast.levels):
+            own, rest = cast.coordinates[number].astype(float), cast.rests[number].astype(float)
+            apart += ((own[:, None] - own[None]) ** 2).sum(axis=2)
+            shadow = apart + (rest[:, None] - rest[None]) ** 2
+            over = shadow / scale**2 - true
+            assert over.max() <= slack(level, cast.squared.max()) / scale**2
+        if kind != "noise":
+            # And they say something: at the last level most of a distance is seen.
+            far = true > 0
+            assert np.median(shadow[far] / scale**2 / true[far]) > 0.5
+
+    def test_axes_are_orthonormal_even_of_constant_faces(self):
+        for pixels in (np.full((50, 90), 7, np.uint8), random_mixtures(1, 60, 1, 90)[0].pixels):
+            axes = Axes.principal(pixels, 512)
+            np.testing.assert_allclose(axes.directions.T @ axes.directions, np.eye(90), atol=1e-12)
+
+
+def photographs(seed: int, n: int) -> np.ndarray:
+    """Smooth pictures with noise, some many times over, some far from all others, some of one grey: uint8 [n, 256]."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[0:16, 0:16] / 16
+    waves = np.stack([np.cos(np.pi * (i * y + j * x)) for i in range(6) for j in range(6)]).reshape(36, -1)
+    pixels = 128 + draw.normal(0, 18, (n, 36)) @ waves + draw.normal(0, 4, (n, 256))
+    pixels[: n // 50] = draw.choice([0, 255], (n // 50, 256))  # outliers
+    pixels[n // 50 : n // 20] = draw.integers(0, 256, (n // 20 - n // 50, 1))
+    copies = draw.integers(0, n, n // 10)
+    pixels[draw.integers(0, n, n // 10)] = pixels[copies]
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("memory", [1_000_000_000, 4_000_000])
+def test_shadows_and_products_find_the_same_of_many(k, memory, monkeypatch):
+    pixels = photographs(k, 1500)
+    draw = np.random.default_rng(0)
+    a, b = draw.integers(0, 1500, (2, 900))
+    every = np.arange(1500)
+    points = Mixtures(pixels, np.append(every, a), np.append(every, b), np.append(np.zeros(1500), draw.random(900)))
+    measured = []
+    monkeypatch.setattr(pruned, "squared_distances", lambda *q: measured.append(len(q[2])) or squared_distances(*q))
+    found = nearest(points, k, memory=memory)
+    assert sum(measured) < 0.1 * len(points) ** 2, "the shadows must have ruled out nearly all"
+    monkeypatch.setattr(search, "SMALL", 10**9)
+    every_distance = nearest(points, k)
+    assert np.array_equal(found.rows, every_distance.rows)
+    np.testing.assert_allclose(found.squared, every_distance.squared, rtol=1e-12, atol=1e-6)
+
+
+def test_noise_is_given_up_on_and_still_right(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (1300, 700)).astype(np.uint8)
+    asked, dense = [], Dense.candidates
+    monkeypatch.setattr(search.Dense, "candidates", lambda self, ids: asked.append(len(ids)) or dense(self, ids))
+    found = nearest(Mixtures.faces(pixels), 3)
+    assert sum(asked) == 1300
+    wide = pixels.astype(np.int64)
+    norms = (wide**2).sum(axis=1)
+    squared = norms[:, None] + norms - 2 * (wide @ wide.T)
+    assert np.array_equal(found.rows, plain_lists(squared, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(9, 40), st.integers(1, 80)), elements=st.sampled_from([0, 1, 7, 255])),
+    st.integers(1, 4),
+)
+def test_shadows_of_small_sets_with_copies_and_constants(pixels, k):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "SMALL", 0)
+        patch.setattr(pruned, "SHARE", 1)
+        patch.setattr(search, "SHARE", 1)
+        patch.setattr(pruned, "GIVE_UP", 2)
+        patch.setattr(shadows, "LEVELS", (3, 5, 64))
+        found = nearest(Mixtures.faces(pixels), min(k, (len(pixels) - 1) // 4))
+    squared = integer_distances(pixels, pixels)
+    expected = plain_lists(squared, found.rows.shape[1])
+    assert np.array_equal(found.rows, expected)
+    assert np.array_equal(found.squared, np.take_along_axis(squared, expected, 1))
+
+
+@pytest.mark.parametrize("where", ["products", "shadows"])
+def test_other_queries_in_another_table(where, monkeypatch):
+    pixels, other = photographs(1, 1200), photographs(2, 300)
+    monkeypatch.setattr(search, "SMALL", 10**9 if where == "products" else 0)
+    found = nearest(Mixtures.faces(pixels), 5, queries=Mixtures.faces(other))
+    squared = integer_distances(other, pixels)
+    assert np.array_equal(found.rows, plain_lists(squared, 5))
 
 
 @pytest.mark.real
@@ -206,5 +358,7 @@ def test_the_training_part_has_the_ties_that_are_known_of_it(real_faces):
     rows = real_faces.rows_of("Training")
     pixels, labels = real_faces.images[rows].reshape(len(rows), -1), real_faces.labels[rows]
     assert len(rows) - len(np.unique(pixels, axis=0)) == 1222
-    ties = [count_ties(nearest(Mixtures.faces(pixels[labels == code]), 7).squared) for code in range(7)]
+    found = Search(pixels)
+    of_class = [np.flatnonzero(labels == code) for code in range(7)]
+    ties = [count_ties(found.nearest(Mixtures.faces(pixels, chosen), 7).squared) for chosen in of_class]
     assert sum(ties) == 6356

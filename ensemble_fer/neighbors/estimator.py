@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
-from ensemble_fer.errors import BadData
-from ensemble_fer.neighbors.panels import Mixtures
-from ensemble_fer.neighbors.search import nearest
+from ensemble_fer.neighbors.points import Mixtures
+from ensemble_fer.neighbors.search import Search
 
 
 class PixelNeighbors(BaseEstimator):
-    """Exact nearest neighbours of rows of grey levels, ties ordered by row.
+    """Exact nearest neighbours of rows of grey levels or other numbers, ties ordered by row.
 
     Parameters
     ----------
@@ -34,8 +33,8 @@ class PixelNeighbors(BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: Any = None) -> PixelNeighbors:
-        """Keep the rows to search among: ``[n, p]`` with whole values 0 to 255 of any dtype."""
-        self.pixels_ = _as_bytes(X)
+        """Keep the rows to search among, ``[n, p]``, finite. Whole values 0 to 255 of any dtype are kept as bytes."""
+        self.pixels_ = _as_rows(X)
         self.n_features_in_ = self.pixels_.shape[1]
         self.n_samples_fit_ = len(self.pixels_)
         return self
@@ -48,16 +47,17 @@ class PixelNeighbors(BaseEstimator):
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         fitted = Mixtures.faces(self.pixels_)
+        search = Search(self.pixels_)
         if X is None:
-            found = nearest(fitted, k + 1)
+            found = search.nearest(fitted, k + 1)
             # Where more than k copies come first, the row itself is not in its own list: then the last goes.
             other = found.rows != np.arange(self.n_samples_fit_)[:, None]
             other[other.all(axis=1), -1] = False
             rows, squared = found.rows[other].reshape(-1, k), found.squared[other].reshape(-1, k)
         else:
-            queries = _as_bytes(X)
+            queries = _as_rows(X)
             same = queries.shape == self.pixels_.shape and np.array_equal(queries, self.pixels_)
-            found = nearest(fitted, k, queries=None if same else Mixtures.faces(queries))
+            found = search.nearest(fitted, k, queries=None if same else Mixtures.faces(queries))
             rows, squared = found.rows, found.squared
         return (np.sqrt(squared), rows) if return_distance else rows
 
@@ -71,16 +71,14 @@ class PixelNeighbors(BaseEstimator):
         return csr_matrix((values, rows.ravel(), starts), shape=(len(rows), self.n_samples_fit_))
 
 
-def _as_bytes(rows: ArrayLike) -> NDArray[np.uint8]:
-    given = np.asarray(rows)
-    if given.ndim != 2:
-        raise BadData("pixels", [f"expected rows [n, p], found shape {given.shape}"], "Flatten each face to a row.")
-    with np.errstate(invalid="ignore"):
-        out = given.astype(np.uint8)
-    if not np.array_equal(out, given):
-        raise BadData(
-            "pixels",
-            ["some values are not whole numbers from 0 to 255"],
-            "This search is exact on bytes. For mixtures of faces give the parents: neighbors.Mixtures.",
-        )
-    return np.ascontiguousarray(out)
+def _as_rows(given: ArrayLike) -> NDArray:
+    """Whole numbers from 0 to 255 as bytes, whose distances are exact integers; other finite numbers as float64."""
+    rows = check_array(given)
+    if rows.dtype == np.uint8:
+        return np.ascontiguousarray(rows)
+    rows = rows.astype(np.float64)
+    if rows.min() >= 0 and rows.max() <= 255:
+        out = rows.astype(np.uint8)
+        if np.array_equal(out, rows):
+            return out
+    return np.ascontiguousarray(rows)

@@ -94,11 +94,6 @@ def squared_norms(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
     return _sums_of_squares(lambda rows: pixels[rows].astype(np.int32) - CENTRE, len(pixels))
 
 
-def squared_gaps(pixels: NDArray[np.uint8], a: NDArray, b: NDArray) -> NDArray[np.int64]:
-    """Exact squared distance between rows ``a[i]`` and ``b[i]``, int64 [m]."""
-    return _sums_of_squares(lambda i: pixels[a[i]].astype(np.int32) - pixels[b[i]], len(a))
-
-
 def _sums_of_squares(rows_of: Callable[[slice], NDArray[np.int32]], n: int) -> NDArray[np.int64]:
     out = np.empty(n, np.int64)
     for first in range(0, n, 1024):  # 1,024 rows of 2,304 int32 are 9 MB

@@ -7,12 +7,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ensemble_fer.neighbors import PANEL_ROWS, memory_mb
+from ensemble_fer.neighbors import CAP, cost
 from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.runtime import cpu_count, peak_mb
-
-# Nanoseconds for one score of a mixture or a face against another on one core (mixing, bounding): measured.
-_SCORE_NS = 4.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,13 @@ class Plan:
 
 
 def plan(
-    counts: list[int], method: str, *, pixels: int, target: int | None = None, classes: tuple[int, ...] | None = None
+    counts: list[int],
+    method: str,
+    *,
+    pixels: int,
+    target: int | None = None,
+    classes: tuple[int, ...] | None = None,
+    memory: int = CAP,
 ) -> Plan:
     """Counts, memory and time ahead.
 
@@ -60,7 +63,7 @@ def plan(
         A name of ``METHODS``; its settings are taken as checked.
     pixels : int
         Pixels a face.
-    target, classes
+    target, classes, memory
         As for ``resample``, classes as codes.
     """
     entry = METHODS[method]
@@ -76,35 +79,28 @@ def plan(
     elif method == "rus":
         after[before > 0] = before[before > 0].min()
     short = named[before[named] < before.max()]
-    seconds, memory = _cost(before, after, short if entry.mixes else short[:0], pixels, entry.cleans)
+    seconds, needed = _cost(before, after, short if entry.mixes else short[:0], pixels, entry.cleans, memory)
     return Plan(
         method,
         before.tolist(),
         after.tolist(),
         int(after.sum()),
         not entry.cleans,
-        round(peak_mb() + memory, 1),
+        round(peak_mb() + needed, 1),
         round(seconds, 1),
     )
 
 
-def _cost(before: np.ndarray, after: np.ndarray, mixed: np.ndarray, pixels: int, cleans: bool) -> tuple[float, float]:
-    """Seconds and MB: products of the parents, and scores of the points."""
-    products = float((before[mixed].astype(float) ** 2).sum()) / 2
-    scores = 2 * products
-    memory = float(before.sum()) * pixels / 1e6 if len(mixed) or cleans else 0.0
-    panels = [int(min(n, PANEL_ROWS)) for n in before[mixed]]
-    if cleans:
-        products += float(before.sum()) ** 2 / 2
-        scores += float(after.sum()) ** 2
-        panels = [int(min(n, PANEL_ROWS)) for n in before if n]
-        # A candidate takes 24 bytes, about ten are kept of each row, and ordering holds them three times.
-        memory += 24 * 10 * 3 * float(after.sum()) / 1e6
-    if not panels:
-        return 0.0, memory
-    return products * 2 * pixels / _speed() + scores * _SCORE_NS / cpu_count() * 1e-9, memory + memory_mb(
-        panels, pixels
-    )
+def _cost(
+    before: np.ndarray, after: np.ndarray, mixed: np.ndarray, pixels: int, cleans: bool, memory: int
+) -> tuple[float, float]:
+    """Seconds and MB of the searches: within each class that is mixed, and of all rows for a cleaning."""
+    sets = [int(n) for n in before[mixed]] + ([int(after.sum())] if cleans else [])
+    if not sets:
+        return 0.0, 0.0
+    table = int(before.sum())
+    flops, passes, size = cost(sets, table, pixels, memory)
+    return flops / _speed() + passes / cpu_count(), (size + table * pixels) / 1e6
 
 
 def _speed() -> float:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble_fer.errors import EnsembleFerError, SplitMisuse, UsageError, unknown_name
-from ensemble_fer.neighbors import nearest
+from ensemble_fer.neighbors import CAP, Search
 from ensemble_fer.resample.methods import METHODS, Method
-from ensemble_fer.resample.rows import Request, Rows, Search, class_name
+from ensemble_fer.resample.rows import Find, Request, Rows, class_name
 from ensemble_fer.runtime import peak_mb
 from ensemble_fer.types import CLASSES, FaceSet, Kind, Part, Resampling, Role, Split
 
@@ -45,7 +45,8 @@ def resample(
     seed: int = 0,
     target: int | None = None,
     classes: Sequence[str] | None = None,
-    neighbors: Search | None = None,
+    neighbors: Find | None = None,
+    memory: int = CAP,
     quiet: bool = True,
 ) -> Resampling:
     """Balance or clean the training rows of a set of faces.
@@ -66,6 +67,8 @@ def resample(
     neighbors : callable, optional
         ``(Mixtures, k) -> int64 [m, k]`` answers with the nearest rows of each point, itself included, instead
         of the exact search on pixels: another space, or lists from elsewhere.
+    memory : int
+        Bytes that the search may take beside the faces.
     quiet : bool
         Draw no progress bar.
 
@@ -93,7 +96,7 @@ def resample(
     same seed and the same neighbour lists. See ``docs/resampling.md``.
     """
     asked = {"seed": seed, "target": target, "classes": list(classes) if classes is not None else None}
-    outcome = run(faces, part, method, neighbors=neighbors, quiet=quiet, **asked)
+    outcome = run(faces, part, method, neighbors=neighbors, memory=memory, quiet=quiet, **asked)
     warn_of(outcome.account, stacklevel=3)
     return outcome.resampling
 
@@ -106,14 +109,15 @@ def run(
     seed: int = 0,
     target: int | None = None,
     classes: Sequence[str] | None = None,
-    neighbors: Search | None = None,
+    neighbors: Find | None = None,
+    memory: int = CAP,
     quiet: bool = True,
 ) -> Outcome:
     """``resample`` with its account, without warnings being raised; they are in the account."""
     entry = check(method, seed=seed, target=target, classes=classes)
     part.require(Role.TRAIN, purpose=f"resampling with {method}")
     started = time.perf_counter()
-    request = _request(faces, part, entry, seed, target, classes, neighbors, quiet)
+    request = _request(faces, part, entry, seed, target, classes, neighbors, memory, quiet)
     rows = entry.run(request)
     resampling = Resampling(
         method,
@@ -206,7 +210,8 @@ def _request(
     seed: int,
     target: int | None,
     classes: Sequence[str] | None,
-    neighbors: Search | None,
+    neighbors: Find | None,
+    memory: int,
     quiet: bool,
 ) -> Request:
     if not len(part):
@@ -222,8 +227,10 @@ def _request(
             f"the training part holds only class {class_name(present[0])!r}; {entry.title} needs two classes or more. "
             "Use method none, or another split."
         )
-    search = neighbors or (lambda points, k: nearest(points, k, quiet=quiet).rows)
     pixels = faces.images.reshape(len(faces), -1)[part.rows] if entry.mixes or entry.cleans else faces.images[:0]
+    # One search for all questions, so that the axes of the faces are found once.
+    exact = Search(pixels, memory=memory, quiet=quiet)
+    search = neighbors or (lambda points, k: exact.nearest(points, k).rows)
     return Request(pixels, labels, seed, target, codes, search)
 
 

@@ -17,7 +17,7 @@ from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.neighbors import Mixtures
 from ensemble_fer.types import CLASSES, N_CLASSES, Kind
 
-Search = Callable[[Mixtures, int], NDArray[np.int64]]
+Find = Callable[[Mixtures, int], NDArray[np.int64]]
 """Given points and k, the positions of the k nearest of each (itself included), int64 [m, k]."""
 
 SMOTE_NEIGHBORS = 5  # besides the first of the list; imbalanced-learn's default, as in Chawla et al.
@@ -37,7 +37,7 @@ class Request:
         Rows a class is brought to; only ``hybrid`` has one.
     classes : tuple of int or None
         Codes that may be oversampled; all by default.
-    search : Search
+    search : Find
     """
 
     pixels: NDArray[np.uint8]
@@ -45,7 +45,7 @@ class Request:
     seed: int
     target: int | None
     classes: tuple[int, ...] | None
-    search: Search
+    search: Find
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
@@ -122,8 +122,8 @@ class Rows:
         )
 
     def points(self, pixels: NDArray[np.uint8]) -> Mixtures:
-        """The rows as unrounded points, those of a class together."""
-        return Mixtures(pixels, self.a, self.b, self.w, group=self.labels)
+        """The rows as unrounded points."""
+        return Mixtures(pixels, self.a, self.b, self.w)
 
 
 def need_rows(count: int, needed: int, whose: str, doing: str, instead: str) -> None:

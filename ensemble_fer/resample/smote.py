@@ -33,7 +33,7 @@ def smote(request: Request) -> Rows:
             "SMOTE",
             "Copy its rows instead (ros), or name the classes to oversample without it (classes).",
         )
-        nearest = request.search(Mixtures.faces(request.pixels[of_class]), SMOTE_NEIGHBORS + 1)
+        nearest = request.search(Mixtures.faces(request.pixels, of_class), SMOTE_NEIGHBORS + 1)
         a, b, w = draw_parents(nearest[:, 1:], wanted, request.seed)
         rows = rows.mixed(of_class[a], of_class[b], w, code)
     return rows
