@@ -5,7 +5,7 @@ imports scikit-learn) is the same search as an estimator for other libraries.
 """
 
 from ensemble_fer.neighbors.points import Mixtures
-from ensemble_fer.neighbors.products import centred, exact_products
+from ensemble_fer.neighbors.products import best_engine, exact_products
 from ensemble_fer.neighbors.search import CAP, TIE, Neighbors, Search, cost, count_ties, nearest
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "Mixtures",
     "Neighbors",
     "Search",
-    "centred",
+    "best_engine",
     "cost",
     "count_ties",
     "exact_products",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.neighbors.points import Mixtures, squared_distances
-from ensemble_fer.neighbors.products import centred, exact_products, squared_norms
+from ensemble_fer.neighbors.products import exact_products, squared_norms
 
 _WIDE = 2048  # points whose distances are made at once
 _TALL = 256
@@ -65,9 +65,7 @@ def _from_products(asked: Mixtures, ids: NDArray, points: Mixtures, columns: NDA
     one, first, second, w, inside = _parents(asked, ids)
     other, left, right, v, within = _parents(points, columns)
     norms, lengths = squared_norms(one), squared_norms(other)
-    gaps = (norms[:, None] + lengths[None] - 2 * exact_products(centred(one), centred(other)).astype(np.int64)).astype(
-        float
-    )
+    gaps = (norms[:, None] + lengths - 2 * exact_products(one, other).astype(np.int64)).astype(np.float64)
     of_rows = gaps[first]
     if w.any():
         of_rows += w[:, None] * (gaps[second] - of_rows)
