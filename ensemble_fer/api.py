@@ -21,8 +21,9 @@ _WHERE = {
     "data.splits": ("make_split", "split_of"),
     "data.synthetic": ("draw_faces", "synth_data"),
     "data.twins": ("find_twins", "twins_of"),
-    "resample": ("load_resampling", "make_resampling", "resample"),
+    "resample": ("SearchOptions", "load_resampling", "make_resampling", "resample"),
     "train": ("load_member", "predict_rows", "train"),
+    "train.spaces": ("space_of",),
     "evaluate.metrics": ("score",),
     "evaluate.predictions": ("load_predictions", "save_predictions"),
     "evaluate.figures": ("confusion_figure",),
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from ensemble_fer.export.fusing import fuse as fuse
     from ensemble_fer.leaderboard import leaderboard as leaderboard
     from ensemble_fer.report import evaluate as evaluate
+    from ensemble_fer.resample import SearchOptions as SearchOptions
     from ensemble_fer.resample import load_resampling as load_resampling
     from ensemble_fer.resample import make_resampling as make_resampling
     from ensemble_fer.resample import resample as resample
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from ensemble_fer.train import load_member as load_member
     from ensemble_fer.train import predict_rows as predict_rows
     from ensemble_fer.train import train as train
+    from ensemble_fer.train.spaces import space_of as space_of
     from ensemble_fer.types import CLASSES as CLASSES
     from ensemble_fer.types import FaceSet as FaceSet
     from ensemble_fer.types import Predictions as Predictions

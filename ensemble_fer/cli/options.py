@@ -48,6 +48,17 @@ def check_device(name: str) -> str:
     return name
 
 
+def bytes_of(text: str) -> int:
+    """``600MB`` or ``1.5GB`` as a number of bytes."""
+    from ensemble_fer.errors import UsageError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text.strip(), re.IGNORECASE)
+    size = float(found[1]) * {"MB": 1e6, "GB": 1e9}[found[2].upper()] if found else 0.0
+    if size < 50e6:
+        raise UsageError(f"--memory {text!r}: expected a size of 50MB or more, such as 600MB or 1GB.")
+    return int(size)
+
+
 def open_store(path: Path) -> Store:
     """The store at the path. Imported here because the store needs numpy, and ``--help`` does not."""
     from ensemble_fer.errors import UsageError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,13 +10,20 @@ from ensemble_fer.cli.data import class_names
 from ensemble_fer.cli.options import (
     DEFAULT_STORE,
     DataOption,
+    DeviceOption,
     JsonOption,
     SeedOption,
     SplitOption,
     StoreOption,
+    bytes_of,
+    check_device,
     open_store,
 )
 from ensemble_fer.cli.output import described, print_json, print_table, remark, say
+
+if TYPE_CHECKING:
+    from ensemble_fer.resample import Space
+    from ensemble_fer.store import Store
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,6 +50,18 @@ def resample(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say counts, memory and time ahead; make nothing.")] = (
         False
     ),
+    space: Annotated[
+        str,
+        typer.Option(
+            "--space",
+            help="Where neighbours are looked for: pixels, pca:N, or run:NAME, the embedding of a trained member.",
+            metavar="SPACE",
+        ),
+    ] = "pixels",
+    memory: Annotated[
+        str, typer.Option("--memory", help="What a search may take beside the faces.", metavar="SIZE")
+    ] = "1GB",
+    device: DeviceOption = "auto",
     seed: SeedOption = 0,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -52,10 +71,12 @@ def resample(
 
     What is stored is the parents and the weight of each row; pixels are made on demand.
     """
-    from ensemble_fer.resample import make_resampling
+    check_device(device)
+    from ensemble_fer.resample import SearchOptions, make_resampling
     from ensemble_fer.store import Artifact, need_data
 
     opened = open_store(store)
+    options = SearchOptions(chosen_space(opened, space, device), bytes_of(memory), device)
     made = make_resampling(
         opened,
         need_data(opened, data),
@@ -66,6 +87,7 @@ def resample(
         classes=class_names(classes),
         dry_run=dry_run,
         name=name,
+        options=options,
     )
     if isinstance(made, Artifact):
         found: dict[str, Any] = described(made, name or opened.name_of(made))
@@ -79,6 +101,17 @@ def resample(
     print_counts(title, found)
     if sheet is not None and sheet.is_file():
         remark(f"synthetic faces between their parents: {sheet}")
+
+
+def chosen_space(store: Store, text: str, device: str) -> Space | None:
+    """The space of a name. Only a member's needs torch, which takes seconds to import."""
+    if text.startswith("run:"):
+        from ensemble_fer.train.spaces import space_of
+
+        return space_of(store, text, device=device)
+    from ensemble_fer.resample.spaces import PIXELS, pca_space
+
+    return None if text == PIXELS else pca_space(text)
 
 
 def print_counts(title: str, found: dict) -> None:

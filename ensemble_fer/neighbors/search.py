@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.errors import UsageError
 from ensemble_fer.neighbors.dense import Dense
+from ensemble_fer.neighbors.on_device import OnDevice, torch_device
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import one_blas_thread
 from ensemble_fer.neighbors.pruned import SHARE, TILE, Pruned
@@ -75,12 +76,15 @@ class Search:
         The table; its axes are found on first need and kept.
     memory : int
         Bytes that a search may take beside the table and its answer.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one.
     quiet : bool
         Draw no progress bar.
     """
 
-    def __init__(self, pixels: NDArray, *, memory: int = CAP, quiet: bool = True) -> None:
+    def __init__(self, pixels: NDArray, *, memory: int = CAP, device: str = "cpu", quiet: bool = True) -> None:
         self.pixels, self.memory, self.quiet = pixels, memory, quiet
+        self.device = torch_device(device)
         self._axes: Axes | None = None
         self._coordinates: tuple[NDArray, NDArray] = (np.empty(0), np.empty(0))
 
@@ -108,7 +112,7 @@ class Search:
             raise UsageError(f"queries have {asked.pixels.shape[1]} pixels, points have {points.pixels.shape[1]}.")
         if not len(asked):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k)))
-        with ThreadPoolExecutor(cpu_count()) as pool:
+        with ThreadPoolExecutor(cpu_count() if self.device is None else 1) as pool:
             work = self._work(points, asked, k, pool, itself=queries is None)
             out = Neighbors(np.empty((len(asked), k), np.int64), np.empty((len(asked), k)))
             starts = range(0, len(asked), work.tall)
@@ -126,22 +130,24 @@ class Search:
 
     def _work(
         self, points: Mixtures, asked: Mixtures, k: int, pool: ThreadPoolExecutor, *, itself: bool
-    ) -> Dense | Pruned:
+    ) -> Dense | Pruned | OnDevice:
         dense = Dense(points, asked, k, self.memory // (4 * cpu_count()))
         small = SMALL if self.pixels.dtype == np.uint8 else SMALL // 4
         if len(points) <= max(small, 4 * k * SHARE):
             return dense
+        most = coordinates_for(len(points) + len(self.pixels) + (0 if itself else len(asked)), self.memory)
         if self._axes is None:
-            rows = len(points) + len(self.pixels) + (0 if itself else len(asked))
-            self._axes = Axes.principal(self.pixels, coordinates_for(rows, self.memory))
+            self._axes = Axes.principal(self.pixels, most)
             self._coordinates = self._axes.coordinates(self.pixels)
         axes, own = self._axes, self._coordinates
-        there = here = Shadows.of(points, own, axes.scale, pool)
+        there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:
             own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels)
-            here = Shadows.of(asked, own, axes.scale, pool)
+            here = Shadows.of(asked, own, axes.scale, pool, most)
             if here.squared.max() > FAR:
                 return dense
+        if self.device is not None:
+            return OnDevice(self.device, points, asked, k, there, here, dense, itself=itself, unit=axes.scale**2)
         return Pruned(
             points, asked, k, there, here, dense, self.memory // cpu_count(), itself=itself, unit=axes.scale**2
         )

@@ -112,10 +112,12 @@ class Shadows:
     levels: tuple[int, ...]
 
     @classmethod
-    def of(cls, points: Mixtures, table: tuple[NDArray, NDArray], scale: float, pool: Executor) -> Shadows:
-        """Of points, from the coordinates and squared lengths of the rows of their table."""
+    def of(
+        cls, points: Mixtures, table: tuple[NDArray, NDArray], scale: float, pool: Executor, most: int = LEVELS[-1]
+    ) -> Shadows:
+        """Of points, by coordinates and squared lengths of the rows of their table; at most ``most`` coordinates."""
         rows, lengths = table
-        m, d = len(points), rows.shape[1]
+        m, d = len(points), min(most, rows.shape[1])
         levels = (*(level for level in LEVELS if level < d), d)
         a, b, w = points.a, points.b, points.w
         squared = lengths[a] + w * (lengths[b] - lengths[a]) - w * (1 - w) * points.gaps() * scale**2

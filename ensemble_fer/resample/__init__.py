@@ -7,6 +7,7 @@ result in a store.
 from ensemble_fer.resample.methods import METHODS, Method
 from ensemble_fer.resample.planning import Plan
 from ensemble_fer.resample.resampling import Outcome, ResamplingWarning, check_lineage, resample, run
+from ensemble_fer.resample.spaces import SearchOptions, Space, pca_space
 from ensemble_fer.resample.storing import automatic_name, load_resampling, make_resampling
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "Outcome",
     "Plan",
     "ResamplingWarning",
+    "SearchOptions",
+    "Space",
     "automatic_name",
     "check_lineage",
     "load_resampling",
     "make_resampling",
+    "pca_space",
     "resample",
     "run",
 ]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble_fer.errors import EnsembleFerError, SplitMisuse, UsageError, unknown_name
-from ensemble_fer.neighbors import CAP, Search
 from ensemble_fer.resample.methods import METHODS, Method
 from ensemble_fer.resample.rows import Find, Request, Rows, class_name
+from ensemble_fer.resample.spaces import SearchOptions
 from ensemble_fer.runtime import peak_mb
 from ensemble_fer.types import CLASSES, FaceSet, Kind, Part, Resampling, Role, Split
 
@@ -46,7 +46,7 @@ def resample(
     target: int | None = None,
     classes: Sequence[str] | None = None,
     neighbors: Find | None = None,
-    memory: int = CAP,
+    options: SearchOptions = SearchOptions(),
     quiet: bool = True,
 ) -> Resampling:
     """Balance or clean the training rows of a set of faces.
@@ -67,8 +67,8 @@ def resample(
     neighbors : callable, optional
         ``(Mixtures, k) -> int64 [m, k]`` answers with the nearest rows of each point, itself included, instead
         of the exact search on pixels: another space, or lists from elsewhere.
-    memory : int
-        Bytes that the search may take beside the faces.
+    options : SearchOptions
+        Of the search: another space than pixels, a cap of memory, a device.
     quiet : bool
         Draw no progress bar.
 
@@ -96,7 +96,7 @@ def resample(
     same seed and the same neighbour lists. See ``docs/resampling.md``.
     """
     asked = {"seed": seed, "target": target, "classes": list(classes) if classes is not None else None}
-    outcome = run(faces, part, method, neighbors=neighbors, memory=memory, quiet=quiet, **asked)
+    outcome = run(faces, part, method, neighbors=neighbors, options=options, quiet=quiet, **asked)
     warn_of(outcome.account, stacklevel=3)
     return outcome.resampling
 
@@ -110,14 +110,14 @@ def run(
     target: int | None = None,
     classes: Sequence[str] | None = None,
     neighbors: Find | None = None,
-    memory: int = CAP,
+    options: SearchOptions = SearchOptions(),
     quiet: bool = True,
 ) -> Outcome:
     """``resample`` with its account, without warnings being raised; they are in the account."""
     entry = check(method, seed=seed, target=target, classes=classes)
     part.require(Role.TRAIN, purpose=f"resampling with {method}")
     started = time.perf_counter()
-    request = _request(faces, part, entry, seed, target, classes, neighbors, memory, quiet)
+    request = _request(faces, part, entry, seed, target, classes, neighbors, options, quiet)
     rows = entry.run(request)
     resampling = Resampling(
         method,
@@ -126,7 +126,12 @@ def run(
         part.rows[rows.b].astype(np.int32),
         rows.w,
         rows.labels,
-        {"seed": seed, "target": target, "classes": list(classes) if classes is not None else None},
+        {
+            "seed": seed,
+            "target": target,
+            "classes": list(classes) if classes is not None else None,
+            **({"space": options.space.title} if options.space else {}),
+        },
     )
     after = np.array(resampling.counts())
     full = request.counts + rows.made
@@ -211,7 +216,7 @@ def _request(
     target: int | None,
     classes: Sequence[str] | None,
     neighbors: Find | None,
-    memory: int,
+    options: SearchOptions,
     quiet: bool,
 ) -> Request:
     if not len(part):
@@ -228,10 +233,7 @@ def _request(
             "Use method none, or another split."
         )
     pixels = faces.images.reshape(len(faces), -1)[part.rows] if entry.mixes or entry.cleans else faces.images[:0]
-    # One search for all questions, so that the axes of the faces are found once.
-    exact = Search(pixels, memory=memory, quiet=quiet)
-    search = neighbors or (lambda points, k: exact.nearest(points, k).rows)
-    return Request(pixels, labels, seed, target, codes, search)
+    return Request(pixels, labels, seed, target, codes, neighbors or options.search(pixels, quiet=quiet))
 
 
 def _losses(entry: Method, request: Request, rows: Rows) -> list[str]:

@@ -6,9 +6,9 @@ turns positions into row ids after it, so that a method holds only its idea.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,12 @@ from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.neighbors import Mixtures
 from ensemble_fer.types import CLASSES, N_CLASSES, Kind
 
-Find = Callable[[Mixtures, int], NDArray[np.int64]]
-"""Given points and k, the positions of the k nearest of each (itself included), int64 [m, k]."""
+
+class Find(Protocol):
+    """Given points and k, the positions of the k nearest of each point (itself included) or query: int64 [m, k]."""
+
+    def __call__(self, points: Mixtures, k: int, queries: Mixtures | None = None) -> NDArray[np.int64]: ...
+
 
 SMOTE_NEIGHBORS = 5  # besides the first of the list; imbalanced-learn's default, as in Chawla et al.
 ENN_NEIGHBORS = 3  # likewise; Wilson's three

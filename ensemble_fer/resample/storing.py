@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_fer.errors import UsageError
+from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.files import save_arrays
 from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
 from ensemble_fer.resample.resampling import check, check_lineage, run, warn_of
+from ensemble_fer.resample.spaces import SearchOptions, Space
 from ensemble_fer.store import Artifact, Store, check_name
 from ensemble_fer.types import CLASSES, Resampling
 
@@ -28,6 +29,7 @@ def make_resampling(
     classes: Sequence[str] | None = None,
     dry_run: bool = False,
     name: str | None = None,
+    options: SearchOptions = SearchOptions(),
     quiet: bool = False,
 ) -> Artifact | Plan:
     """Resample the training part of a split and keep the result; answered from disk the second time.
@@ -45,6 +47,8 @@ def make_resampling(
         Only say what would come out and what it would cost.
     name : str, optional
         Reference to set; by default ``automatic_name``.
+    options : SearchOptions
+        As for ``resample``. The space is part of what is asked for; memory and device change nothing.
     quiet : bool
         Draw no progress bar.
 
@@ -69,6 +73,9 @@ def make_resampling(
     from ensemble_fer.resample.sheet import lineage_sheet
 
     check(method, seed=seed, target=target, classes=classes)
+    searches = METHODS[method].mixes or METHODS[method].cleans
+    if options.space is not None and not searches:
+        raise UsageError(f"method {method!r} looks for no neighbours, so that it has no space. Leave space out.")
     if name in METHODS:
         raise UsageError(f"{name!r} is a method, so it cannot name one resampling. Choose another name.")
     if name is not None:
@@ -79,10 +86,10 @@ def make_resampling(
     if dry_run:
         codes = None if named is None else tuple(CLASSES.index(c) for c in named)
         counts = faces.counts(parts.train.rows)
-        return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes)
+        return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes, memory=options.memory)
 
     def write(folder: Path) -> dict:
-        outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, quiet=quiet)
+        outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet)
         made = outcome.resampling
         check_lineage(made, parts)
         save_arrays(
@@ -98,22 +105,48 @@ def make_resampling(
             sheet.save(folder / "sheet.png", optimize=True)
         return outcome.account
 
-    spec = {"method": method, "params": {"seed": seed, "target": target, "classes": named}, "version": VERSION}
-    automatic = automatic_name(store.name_of(data), method, split=split, seed=seed, target=target, classes=named)
-    made = store.put("resampling", spec, [data.id, split_artifact.id], write, name=name or automatic)
+    space = options.space
+    if space is not None and space.split not in (None, split_artifact.id):
+        raise SplitMisuse(
+            f"space {space.title} was learned on the training part of another split than {split!r}: rows that are test "
+            "or select here may have trained it. Give a run of this split."
+        )
+    params = {"seed": seed, "target": target, "classes": named}
+    if space is not None:
+        params["space"] = space.title
+    spec = {"method": method, "params": params, "version": VERSION}
+    automatic = automatic_name(
+        store.name_of(data), method, split=split, seed=seed, target=target, classes=named, space=space
+    )
+    made = store.put(
+        "resampling",
+        spec,
+        [data.id, split_artifact.id, *(space.inputs if space else ())],
+        write,
+        name=name or automatic,
+    )
     warn_of(made.metrics, stacklevel=3)
     return made
 
 
 def automatic_name(
-    data: str, method: str, *, split: str, seed: int, target: int | None, classes: Sequence[str] | None
+    data: str,
+    method: str,
+    *,
+    split: str,
+    seed: int,
+    target: int | None,
+    classes: Sequence[str] | None,
+    space: Space | None = None,
 ) -> str:
-    """``<data>-<method>[-<target>][-<classes>]-s<seed>[-<split> unless official]``, in characters of a name."""
+    """``<data>-<method>[-<target>][-<classes>][-<space>]-s<seed>[-<split> unless official]``, as a name may be."""
     parts = [data, method]
     if target is not None:
         parts.append(str(target))
     if classes is not None:
         parts.append("+".join(classes))
+    if space is not None:
+        parts.append(space.title.replace(":", ""))
     parts.append(f"s{seed}")
     if split != "official":
         parts.append(split.replace(":", "-").replace(",", "-"))

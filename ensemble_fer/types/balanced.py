@@ -79,9 +79,10 @@ class Resampling:
 
     @property
     def title(self) -> str:
-        """What was done, for the stamp: ``smote``, ``hybrid 3000``, ``ros of disgust, fear``."""
-        target, classes = self.params.get("target"), self.params.get("classes")
-        return self.method + (f" {target}" if target else "") + (f" of {', '.join(classes)}" if classes else "")
+        """What was done, for the stamp: ``smote``, ``hybrid 3000``, ``ros of disgust, fear``, ``enn in pca:50``."""
+        target, classes, space = (self.params.get(key) for key in ("target", "classes", "space"))
+        text = self.method + (f" {target}" if target else "") + (f" of {', '.join(classes)}" if classes else "")
+        return text + (f" in {space}" if space else "")
 
     def counts(self) -> list[int]:
         """Rows of each class."""

@@ -1,0 +1,69 @@
+"""The spaces of ``resample``, with those that a trained member opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ensemble_fer.errors import UsageError
+from ensemble_fer.models import Member
+from ensemble_fer.resample.spaces import PIXELS, Space, pca_space
+from ensemble_fer.store import Store
+from ensemble_fer.train.device import choose_device
+from ensemble_fer.train.running import load_member
+
+
+def space_of(store: Store, text: str, *, device: str = "auto") -> Space | None:
+    """The space of this name; None for ``pixels``.
+
+    Parameters
+    ----------
+    store : Store
+    text : str
+        ``pixels``, ``pca:N``, or ``run:NAME``: what the run's member hands to its last linear layer.
+    device : str
+        Where the member computes.
+
+    Raises
+    ------
+    UsageError
+        An unknown space or run, or a member without a linear layer.
+    """
+    if text == PIXELS:
+        return None
+    if not text.startswith("run:"):
+        return pca_space(text)
+    run = store.get("run", text.removeprefix("run:"))
+    place = choose_device(device)
+
+    def learn(pixels: NDArray[np.uint8]) -> Callable[[NDArray[np.float64]], NDArray]:
+        side = round(pixels.shape[1] ** 0.5)
+        member = load_member(run).to(place)
+        return lambda faces: embedding(member, np.rint(faces).astype(np.uint8).reshape(-1, side, side))
+
+    return Space(f"run:{run.id}", learn, split=run.inputs[1], inputs=(run.id,))
+
+
+def embedding(member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What a member hands to its last linear layer for each face (centre crop): float32 [n, d].
+
+    Raises
+    ------
+    UsageError
+        It has no linear layer.
+    """
+    linear = [module for module in member.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UsageError("this member has no linear layer, so that nothing can be taken for its embedding.")
+    taken: list[Tensor] = []
+    hook = linear[-1].register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float()))
+    try:
+        with torch.inference_mode():
+            member.eval()(torch.from_numpy(images).to(next(member.parameters()).device))
+    finally:
+        hook.remove()
+    return taken[-1].flatten(1).cpu().numpy()
