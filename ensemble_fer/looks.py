@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.artifact import canonical
 from ensemble_fer.files import write_atomic
-from ensemble_fer.store import Store, canonical
+from ensemble_fer.store import Store
 from ensemble_fer.types import Role
 
 LOG, SEEN = "looks.jsonl", "seen"
