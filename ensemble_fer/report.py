@@ -178,6 +178,8 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
     protocol = replace(protocol, rows_left_out=left_out(data, faces, part))
     # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
     if role == Role.TEST:
+        also = twins.have_twin_in(part.rows, split.select_rows)
+        protocol = replace(protocol, twins_in_select=int(also.sum()))
         protocol = _looked(store, protocol, faces, split, run, tta)
     return predictions_of(member, faces, part, split, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
 
