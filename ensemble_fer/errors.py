@@ -60,7 +60,7 @@ class ParityError(EnsembleFerError):
 
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UsageError:
     """Error for a name that is in no table, naming the near match and all that is known."""
-    names = sorted(known)
+    names = sorted(str(name) for name in known)
     close = difflib.get_close_matches(given, names, n=2, cutoff=0.6)
     guess = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
     return UsageError(f"unknown {what} {given!r}.{guess} Known: {', '.join(names) or 'none'}.")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ensemble_fer.artifact import canonical
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import load_predictions, load_protocol, protocol_from_json
-from ensemble_fer.store import Artifact, Store, canonical, need_data
+from ensemble_fer.store import Artifact, Store, need_data
 from ensemble_fer.types import Protocol, Role
 
 _SELECT = ("rows", "accuracy", "macro_f1", "top2", "top3", "balanced_accuracy", "nll", "disgust_f1")
@@ -44,11 +45,10 @@ def leaderboard(store: Store, *, data: str | None = None, split: str | None = No
     book = _Book(store)
     wanted = need_data(store, data)
     rows = []
-    for kind in ("run", "ensemble"):
-        for source in store.all(kind):
-            parts = book.origin(source)
-            if parts["data"] == wanted.id and split in (None, parts["split"], book.split_name(parts["split"])):
-                rows += book.rows_of(source, parts["split"])
+    for source in [a for a in book.by_id.values() if a.kind in ("run", "ensemble")]:
+        parts = book.origin(source)
+        if parts["data"] == wanted.id and split in (None, parts["split"], book.split_name(parts["split"])):
+            rows += book.rows_of(source, parts["split"])
     rows.sort(key=_order)
     honest, leaky = [row for row in rows if not row["leaks"]], [row for row in rows if row["leaks"]]
     ranks: dict[str, int] = {}

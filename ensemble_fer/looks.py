@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.artifact import canonical
 from ensemble_fer.files import write_atomic
-from ensemble_fer.store import Store, canonical
+from ensemble_fer.store import Store
 from ensemble_fer.types import Role
 
 LOG, SEEN = "looks.jsonl", "seen"
@@ -62,8 +63,8 @@ def count_look(
     Parameters
     ----------
     test, select : uint8 [n, h, w]
-        Both parts of the split. A face that lies in both (twins do, in the official split) is left to the twin-free
-        score and does not count as chosen on.
+        Both parts of the split. A face that lies in both (twins do, in the official split) does not count as chosen
+        on: the split itself has it in both, and ``Protocol.twins_in_select`` counts it.
     source, tta : str
         What was scored, and how.
     """

@@ -81,6 +81,8 @@ def evaluate(
     ------
     UsageError
         An unknown or ambiguous name, augmentation or part.
+    MissingError
+        Something the source was made from is gone.
     SplitMisuse
         The train part was asked for, or the split has no such part.
     """
@@ -109,7 +111,8 @@ def find_source(store: Store, name: str) -> Artifact:
         if kind not in KINDS:
             raise unknown_name("kind before the colon", kind, KINDS)
         return store.get(kind, rest)
-    kinds = [
+    # An exact id first, as Store.get has it.
+    kinds = [kind for kind in KINDS if name in store.ids(kind)] or [
         kind
         for kind in KINDS
         if name in store.refs(kind) or (len(name) >= 4 and any(i.startswith(name) for i in store.ids(kind)))
@@ -148,13 +151,13 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
     """The members' predictions, made where they are missing, combined by the rule."""
     members = []
     for identity in source.inputs:
-        made, _ = _scored(store, store.get("run", identity), role, tta, device, quiet)
+        made, _ = _scored(store, store.by_id("run", identity), role, tta, device, quiet)
         members.append(replace(load_predictions(made.file(PREDICTIONS)), source=identity))
     combined = combine(members, source.spec["rule"], source=source.id)
     if role != Role.TEST:
         return combined
-    data = store.get("data", store.get("run", source.inputs[0]).inputs[0])
-    split = _split(store.get("split", store.get("run", source.inputs[0]).inputs[1]))
+    first = store.by_id("run", source.inputs[0])
+    data, split = store.by_id("data", first.inputs[0]), _split(store.by_id("split", first.inputs[1]))
     return replace(combined, protocol=_looked(store, combined.protocol, load_faces(data), split, source, tta))
 
 
@@ -163,9 +166,9 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
     from ensemble_fer.train import left_out, load_member, predictions_of
     from ensemble_fer.train.device import choose_device
 
-    data = store.get("data", run.inputs[0])
-    split = _split(store.get("split", run.inputs[1]))
-    twins = TwinMap(**store.get("twins", run.inputs[2]).arrays("twins.npz"))
+    data = store.by_id("data", run.inputs[0])
+    split = _split(store.by_id("split", run.inputs[1]))
+    twins = TwinMap(**store.by_id("twins", run.inputs[2]).arrays("twins.npz"))
     part = split.test if role == Role.TEST else split.select
     if not len(part):
         raise SplitMisuse(f"split {split.name!r} of run {run.id} has no {role} rows; there is nothing to score.")
@@ -175,6 +178,8 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
     protocol = replace(protocol, rows_left_out=left_out(data, faces, part))
     # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
     if role == Role.TEST:
+        also = twins.have_twin_in(part.rows, split.select_rows)
+        protocol = replace(protocol, twins_in_select=int(also.sum()))
         protocol = _looked(store, protocol, faces, split, run, tta)
     return predictions_of(member, faces, part, split, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
 

@@ -8,7 +8,6 @@ Writing goes to ``<root>/tmp``, is synced, and is renamed into place; a crash le
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,74 +16,16 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ensemble_fer import __version__
+from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, load_artifact
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
 from ensemble_fer.files import sha256_of, sync_folder, write_atomic
 
 KINDS = ("data", "twins", "split", "resampling", "run", "predictions", "ensemble")
-ID_LENGTH = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z")
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def artifact_id(kind: str, spec: dict, inputs: Iterable[str]) -> str:
-    """The id of what ``spec`` makes from ``inputs``: 12 hexadecimal digits."""
-    text = canonical({"kind": kind, "spec": spec, "inputs": list(inputs)})
-    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One finished thing in the store: where it lies and what its manifest says."""
-
-    id: str
-    kind: str
-    path: Path
-    manifest: dict = field(repr=False)
-
-    @property
-    def spec(self) -> dict:
-        return self.manifest["spec"]
-
-    @property
-    def inputs(self) -> list[str]:
-        return self.manifest["inputs"]
-
-    @property
-    def metrics(self) -> dict:
-        return self.manifest.get("metrics", {})
-
-    def file(self, name: str) -> Path:
-        """Path of one of its files, checked against size and sha256 in the manifest.
-
-        Raises
-        ------
-        StoreError
-            The file is missing or its content has changed since it was written.
-        """
-        listed = self.manifest["files"].get(name)
-        path = self.path / name
-        advice = f"Remove {self.path} and make it again with the command that made it."
-        if listed is None or not path.is_file():
-            raise StoreError(f"{self.kind} {self.id} has no file {name!r}. {advice}")
-        if path.stat().st_size != listed["size"] or sha256_of(path) != listed["sha256"]:
-            raise StoreError(f"{path} is not what was written (size or sha256 differs). {advice}")
-        return path
-
-    def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of one npz file; objects are refused."""
-        with np.load(self.file(name), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}\Z")
 
 
 class Store:
@@ -101,7 +42,7 @@ class Store:
 
     def find(self, kind: str, spec: dict, inputs: Iterable[str] = ()) -> Artifact | None:
         """What this spec has made from these inputs before, or None."""
-        return self._load(kind, artifact_id(kind, spec, inputs))
+        return load_artifact(kind, self.root / kind / artifact_id(kind, spec, inputs))
 
     def put(
         self,
@@ -158,7 +99,7 @@ class Store:
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "seconds": round(time.perf_counter() - started, 3),
             }
-            write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
+            write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
             for path in folder.rglob("*"):
                 if path.is_file():
                     with path.open("rb") as file:
@@ -167,58 +108,86 @@ class Store:
                 folder.rename(final)
             except OSError:
                 # Another process made the same thing first: its copy is as good as ours.
-                if self._load(kind, identity) is None:
+                if load_artifact(kind, final) is None:
                     raise
             sync_folder(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        made = self._load(kind, identity)
-        assert made is not None
-        return made
-
-    def _load(self, kind: str, identity: str) -> Artifact | None:
-        path = self.root / kind / identity
-        try:
-            manifest = json.loads((path / "manifest.json").read_text())
-        except FileNotFoundError:
-            return None
-        except (ValueError, OSError) as error:
-            raise StoreError(f"{path / 'manifest.json'} cannot be read ({error}). Remove {path} and rerun.") from error
-        return Artifact(identity, kind, path, manifest)
+        return self.by_id(kind, identity)
 
     def get(self, kind: str, name: str) -> Artifact:
-        """The artifact with this reference, id, or beginning of an id (4 digits or more).
+        """The artifact with this id, reference, or beginning of an id (4 digits or more), looked for in this order.
 
         Raises
         ------
         UsageError
             No such name, or several ids begin so.
+        MissingError
+            The reference is there and what it means is gone.
+        StoreError
+            The reference or the manifest is damaged.
         """
-        _check_kind(kind)
-        try:
-            identity = (self.root / "refs" / kind / name).read_text().strip() if _NAME.match(name) else name
-        except FileNotFoundError:
-            identity = name
-        known = self.ids(kind)
-        matches = [i for i in known if i == identity] or [
-            i for i in known if len(identity) >= 4 and i.startswith(identity)
-        ]
+        known, refs = self.ids(kind), self.refs(kind)
+        if name in known:
+            return self.by_id(kind, name)
+        if name in refs:
+            return self._meant_by(kind, name, refs[name])
+        matches = [i for i in known if len(name) >= 4 and i.startswith(name)]
         if len(matches) > 1:
             raise UsageError(f"{name!r} begins several {kind} ids: {', '.join(matches)}. Give more digits.")
         if not matches:
-            raise unknown_name(f"{kind} (in store {self.root})", name, self.refs(kind) or known)
-        found = self._load(kind, matches[0])
-        assert found is not None
+            raise unknown_name(f"{kind} (in store {self.root})", name, refs or known)
+        return self.by_id(kind, matches[0])
+
+    def by_id(self, kind: str, identity: str) -> Artifact:
+        """The artifact with exactly this id; no reference and no beginning of an id is taken for it.
+
+        Raises
+        ------
+        MissingError
+            It is gone.
+        StoreError
+            Its manifest is damaged.
+        """
+        found = load_artifact(kind, self.root / _check_kind(kind) / identity)
+        if found is None:
+            raise MissingError(
+                f"{kind} {identity} is gone from store {self.root}. The command that made it makes it again, under "
+                "the same id. What else is missing says:  ensemble-fer store check"
+            )
         return found
+
+    def _meant_by(self, kind: str, name: str, identity: str) -> Artifact:
+        path = self.root / "refs" / kind / name
+        if not _ID.match(identity):
+            raise StoreError(
+                f"{path} is a damaged reference: it holds {identity[:40]!r}; expected one id. Remove the file, "
+                f"and name the {kind} again with --name."
+            )
+        try:
+            return self.by_id(kind, identity)
+        except MissingError:
+            raise MissingError(
+                f"the {kind} name {name!r} means {identity}, which is gone from this store ({self.root}). "
+                f"Make it again with the command that made it, or remove {path}."
+            ) from None
 
     def ids(self, kind: str) -> list[str]:
         """Ids of all finished artifacts of a kind, sorted."""
         folder = self.root / _check_kind(kind)
-        return sorted(p.parent.name for p in folder.glob("*/manifest.json")) if folder.is_dir() else []
+        found = folder.glob(f"*/{MANIFEST}") if folder.is_dir() else []
+        return sorted(p.parent.name for p in found if _ID.match(p.parent.name))
 
     def all(self, kind: str) -> list[Artifact]:
-        """All finished artifacts of a kind, oldest first."""
-        found = [a for a in (self._load(kind, i) for i in self.ids(kind)) if a is not None]
+        """All finished artifacts of a kind, oldest first; a damaged one is left out with a warning."""
+        found = []
+        for identity in self.ids(kind):
+            try:
+                found.append(self.by_id(kind, identity))
+            except StoreError as error:
+                warnings.warn(f"left out: {error}", DamagedArtifact, stacklevel=2)
+            except MissingError:
+                continue  # another process has just removed it
         return sorted(found, key=lambda a: (a.manifest["created"], a.id))
 
     def set_ref(self, kind: str, name: str, identity: str) -> None:
@@ -227,7 +196,8 @@ class Store:
         former = self.refs(kind).get(name, identity)
         if former != identity:
             warnings.warn(
-                f"the {kind} name {name!r} now means {identity}; it meant {former}, which is still there by its id.",
+                f"the {kind} name {name!r} now means {identity}; it meant {former}"
+                f"{', which is still there by its id' if former in self.ids(kind) else ''}.",
                 NameMoved,
                 stacklevel=3,
             )
@@ -238,11 +208,13 @@ class Store:
         folder = self.root / "refs" / _check_kind(kind)
         if not folder.is_dir():
             return {}
-        return {p.name: p.read_text().strip() for p in sorted(folder.iterdir()) if _NAME.match(p.name)}
+        files = [p for p in sorted(folder.iterdir()) if _NAME.match(p.name) and p.is_file()]
+        return {p.name: p.read_text(encoding="utf-8", errors="replace").strip() for p in files}
 
     def name_of(self, artifact: Artifact) -> str:
-        """The reference that means this artifact, or its id."""
-        return next((n for n, i in self.refs(artifact.kind).items() if i == artifact.id), artifact.id)
+        """The reference that means this artifact, or its id. A reference that looks like an id means nothing."""
+        refs = self.refs(artifact.kind)
+        return next((n for n, i in refs.items() if i == artifact.id and not _ID.match(n)), artifact.id)
 
     def remove(self, kind: str, name: str) -> Artifact:
         """Take an artifact and the references to it out of the store.
@@ -250,10 +222,12 @@ class Store:
         Raises
         ------
         StoreError
-            Something else was made from it.
+            Something else was made from it, or a manifest that could say so is damaged.
         """
         artifact = self.get(kind, name)
-        users = [f"{a.kind} {a.id}" for k in KINDS for a in self.all(k) if artifact.id in a.inputs]
+        # Not all(): what a damaged manifest was made from cannot be known, so nothing is removed beside one.
+        others = [self.by_id(other, identity) for other in KINDS for identity in self.ids(other)]
+        users = [f"{a.kind} {a.id}" for a in others if artifact.id in a.inputs]
         if users:
             raise StoreError(f"{kind} {artifact.id} was used to make {', '.join(users)}. Remove these first.")
         for ref, identity in self.refs(kind).items():
@@ -280,6 +254,10 @@ class NameMoved(UserWarning):
     """A reference means another artifact than before."""
 
 
+class DamagedArtifact(UserWarning):
+    """An artifact is left out of a list because its manifest cannot be used."""
+
+
 def check_name(name: str) -> str:
     """The name itself if it can be a reference; long work asks before it begins."""
     if not _NAME.match(name):
@@ -287,6 +265,8 @@ def check_name(name: str) -> str:
             f"{name!r} cannot be a name. Expected letters, digits and . _ + -, "
             "beginning with a letter or digit, at most 100 characters."
         )
+    if _ID.match(name.lower()):
+        raise UsageError(f"{name!r} cannot be a name: {ID_LENGTH} hexadecimal digits are an id. Choose another name.")
     return name
 
 

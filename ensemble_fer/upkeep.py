@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ensemble_fer.errors import StoreError
+from ensemble_fer.errors import EnsembleFerError, StoreError
 from ensemble_fer.report import find_source
 from ensemble_fer.store import KINDS, Artifact, Store
 
@@ -74,25 +74,38 @@ def check_store(store: Store) -> dict:
     dict
         artifacts and bytes that were read, and ``problems``: one line each, empty if the store is whole.
     """
-    artifacts, size, problems = 0, 0, []
-    for kind in KINDS:
-        known = set(store.ids(kind))
-        for identity in sorted(known):
-            artifacts += 1
+    known = {kind: store.ids(kind) for kind in KINDS}
+    everything = {identity for ids in known.values() for identity in ids}
+    size, problems = 0, []
+    for kind, ids in known.items():
+        for identity in ids:
             try:
-                artifact = store.get(kind, identity)
+                artifact = store.by_id(kind, identity)
                 for name, listed in artifact.manifest["files"].items():
                     artifact.file(name)
                     size += listed["size"]
-                missing = [i for i in artifact.inputs if not any((store.root / k / i).is_dir() for k in KINDS)]
+                missing = [i for i in artifact.inputs if i not in everything]
                 if missing:
                     problems.append(f"{kind} {identity} was made from {', '.join(missing)}, not in this store")
-            except (StoreError, KeyError) as error:
-                problems.append(str(error) if isinstance(error, StoreError) else f"{kind} {identity}: no key {error}")
-        problems += [
-            f"name {n!r} means {kind} {i}, which is gone" for n, i in store.refs(kind).items() if i not in known
-        ]
-    return {"artifacts": artifacts, "bytes": size, "problems": problems}
+            except (EnsembleFerError, OSError) as error:
+                problems.append(str(error))
+        lost = [p for p in _folders(store.root / kind) if p.name not in ids]
+        problems += [f"{p} is no artifact: it has no manifest, or no id for a name. Remove it." for p in lost]
+        problems += _problems_of_names(store, kind, ids)
+    return {"artifacts": len(everything), "bytes": size, "problems": problems}
+
+
+def _problems_of_names(store: Store, kind: str, ids: list[str]) -> list[str]:
+    """References that mean nothing, and what lies among them and is none."""
+    folder = store.root / "refs" / kind
+    try:
+        refs = store.refs(kind)
+        # Hidden files are references that another process is writing.
+        here = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")] if folder.is_dir() else []
+    except OSError as error:
+        return [f"the names of kind {kind} cannot be read: {error}"]
+    problems = [f"name {n!r} means {kind} {i[:40]}, which is gone" for n, i in refs.items() if i not in ids]
+    return problems + [f"{p} is no reference. Remove it." for p in here if p.name not in refs]
 
 
 def clean_store(store: Store, *, unfinished: bool = False) -> dict:

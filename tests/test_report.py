@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from ensemble_fer import report
-from ensemble_fer.errors import SplitMisuse, UsageError
+from ensemble_fer.errors import MissingError, SplitMisuse, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.models import MODELS
 from ensemble_fer.report import VERSION, evaluate, find_source
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import predict_rows
+from ensemble_fer.types import FaceSet
 from tests.export import making
 from tests.export.making import untrained_run
 
@@ -60,6 +61,56 @@ def test_test_part_is_scored_by_the_weights(store: Store, pair: list[Artifact]) 
     assert done.artifact.file("confusion.png").read_bytes().startswith(b"\x89PNG")
     assert (done.artifact.inputs, done.source.id) == ([pair[0].id], pair[0].id)
     assert done.artifact.spec == {"source": pair[0].id, "role": "test", "tta": "none", "version": VERSION}
+
+
+def test_the_stamp_counts_test_rows_with_a_twin_in_the_select_part(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "tiny", making.tiny)
+    given = making.face_set()
+    images = given.images.copy()
+    images[[60, 61]] = images[[45, 45]]  # two test rows repeat a row of the select part
+    images[50] = images[0]  # and row 69, whose photograph is in the training part too
+    faces = FaceSet(images, given.labels, given.usage, "repeats")
+    runs = [untrained_run(store, name, seed, data=faces) for seed, name in enumerate(("first", "second"))]
+    duo = ensemble_of(store, runs)
+    done = evaluate(store, duo.id, quiet=True)
+    member = evaluate(store, "first", quiet=True).report
+    for protocol in (done.report.protocol, member.protocol):
+        assert protocol.twins_in_select == 3
+        assert protocol.line().endswith(" · 3 of its rows have a twin in the select part")
+        assert protocol.chosen_on == 0
+    # The twin-free score is about the training part: it leaves out row 69 alone.
+    assert member.twin_free["rows"] == 14
+    select = evaluate(store, "first", role="select", quiet=True).report.protocol
+    assert (select.twins_in_select, "have a twin" in select.line()) == (0, False)
+
+
+def test_a_member_is_found_by_its_id_whatever_is_called_so(store: Store, pair: list[Artifact]) -> None:
+    first, second = pair
+    duo = ensemble_of(store, [first])
+    (store.root / "refs/run" / first.id).write_text(second.id)
+    (store.root / "refs/ensemble" / first.id).write_text(duo.id)
+    for kind in ("data", "split", "twins"):
+        (store.root / "refs" / kind).mkdir(exist_ok=True)
+        (other,) = [i for k, i in zip(("data", "split", "twins"), first.inputs, strict=True) if k == kind]
+        (store.root / "refs" / kind / other).write_text("0123456789ab")
+    said = evaluate(store, "duo", quiet=True).predictions
+    np.testing.assert_array_equal(
+        said.logits.argmax(1), evaluate(store, "first", quiet=True).predictions.logits.argmax(1)
+    )
+    assert {source for source, _ in looks(store)} == {first.id, duo.id}
+    assert find_source(store, first.id).id == first.id
+
+
+def test_what_a_run_was_made_from_and_is_gone_is_named(store: Store, pair: list[Artifact]) -> None:
+    (store.root / "split" / pair[0].inputs[1]).rename(store.root / "elsewhere")
+    with pytest.raises(MissingError, match=f"split {pair[0].inputs[1]} is gone"):
+        evaluate(store, "first", quiet=True)
+    assert looks(store) == []
+    pair[0].path.rename(store.root / "first")
+    with pytest.raises(MissingError, match=f"run name 'first' means {pair[0].id}, which is gone"):
+        evaluate(store, "first", quiet=True)
 
 
 def test_each_new_score_of_the_test_part_is_a_look_and_reading_is_none(store: Store, pair: list[Artifact]) -> None:

@@ -20,6 +20,15 @@ def test_tables_are_what_the_logits_give(name: str) -> None:
     assert "@" not in (RESULTS / f"{name}.md").read_text()
 
 
+def test_the_front_page_says_which_look_the_first_score_was() -> None:
+    looks = load_predictions(RESULTS / "data/first/ensemble-test.npz").protocol.looks
+    front, page = (Path(__file__).parents[1] / "README.md", RESULTS / "first.md")
+    assert f"look {looks} at PrivateTest" in front.read_text()
+    for text in (front.read_text(), page.read_text()):
+        assert "looked at once," not in text
+        assert "look at PrivateTest once." not in text
+
+
 @pytest.mark.parametrize("part", ["select", "test"])
 def test_the_first_ensemble_is_the_mean_of_its_members(part: str) -> None:
     folder = RESULTS / "data/first"

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, DataOption, JsonOption, SeedOption, StoreOption, open_store
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    DataOption,
+    JsonOption,
+    SeedOption,
+    StoreOption,
+    check_png,
+    open_store,
+)
 from ensemble_fer.cli.output import described, print_json, print_table, remark, say
 
 group = typer.Typer(no_args_is_help=True, help="Bring in faces, look at them, and find twins across splits.")
@@ -139,11 +147,9 @@ def show(
     """Write a contact sheet: a row of randomly drawn faces for each class."""
     from ensemble_fer.data.importing import load_faces
     from ensemble_fer.data.showing import show_faces
-    from ensemble_fer.errors import UsageError
     from ensemble_fer.store import need_data
 
-    if output.suffix.lower() not in ("", ".png"):
-        raise UsageError(f"--output {output}: what is written is a PNG; expected a name that ends in .png")
+    check_png("--output", output)
     faces = load_faces(need_data(open_store(store), data))
     sheet = show_faces(faces, classes=class_names(classes), usage=usage, columns=columns, seed=seed)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import typer
 
 from ensemble_fer.cli.evaluation import print_leaderboard
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, SeedOption, StoreOption, open_store
+from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, SeedOption, StoreOption, open_store, writable
 from ensemble_fer.cli.output import print_json, print_table, remark, say
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
@@ -70,8 +69,8 @@ def examine(store: Path) -> dict[str, Any]:
     problems = [f"package {name}. Get it:  pip install ensemble-fer" for name, v in packages.items() if v is None]
     if sys.version_info < (3, 11):  # noqa: UP036 - pip checks this too, a bare checkout does not
         problems.append(f"Python 3.11 or later; this is {platform.python_version()}")
-    writable = _writable(store)
-    if not writable:
+    store_writable = writable(store)
+    if not store_writable:
         problems.append(f"a store to write to: {store} is not writable. Choose another with --store")
     return {
         "version": __version__,
@@ -83,7 +82,11 @@ def examine(store: Path) -> dict[str, Any]:
         "packages": packages,
         "extras": extras,
         "gpu": gpu() if packages.get("torch") else None,
-        "store": {"path": str(store), "writable": writable, "data": _data_sets(store) if not problems else []},
+        "store": {
+            "path": str(store),
+            "writable": store_writable,
+            "data": _data_sets(store, problems) if not problems else [],
+        },
         "problems": problems,
     }
 
@@ -160,16 +163,16 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _writable(path: Path) -> bool:
-    """Whether files can be made in the folder, or the folder itself, without making either."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
+def _data_sets(store: Path, problems: list[str]) -> list[dict]:
+    """Name, id and rows of each set; what a name means and is gone or damaged is one problem more."""
+    from ensemble_fer.errors import EnsembleFerError
 
-
-def _data_sets(store: Path) -> list[dict]:
-    opened = open_store(store)
-    return [
-        {"name": name, "id": identity, "rows": opened.get("data", identity).metrics.get("rows", 0)}
-        for name, identity in opened.refs("data").items()
-    ]
+    opened, found = open_store(store), []
+    for name in opened.refs("data"):
+        try:
+            made = opened.get("data", name)
+        except EnsembleFerError as error:
+            problems.append(str(error))
+            continue
+        found.append({"name": name, "id": made.id, "rows": made.metrics.get("rows", 0)})
+    return found

@@ -15,6 +15,7 @@ from ensemble_fer.cli.options import (
     JsonOption,
     StoreOption,
     check_device,
+    check_png,
     open_store,
 )
 from ensemble_fer.cli.output import percent, print_json, print_table, remark, say
@@ -42,6 +43,8 @@ def evaluate(
 ) -> None:
     """Score on the test part, with intervals, twin-free scores and the protocol. Counts the look."""
     check_device(device)
+    if figure is not None:
+        check_png("--figure", figure)
     from ensemble_fer.report import evaluate as run_evaluate
 
     opened = open_store(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +12,32 @@ import typer
 if TYPE_CHECKING:
     from ensemble_fer.store import Store
 
+DEFAULT_STORE, STORE_VARIABLE = Path("artifacts"), "ENSEMBLE_FER_STORE"
+
+
+def store_path(given: str | Path) -> Path:
+    """The store's folder. What was given comes as text, the default as a path.
+
+    An empty text would be the folder one stands in, and an empty variable the default: neither was meant.
+    """
+    empty = not os.environ.get(STORE_VARIABLE, "unset").strip() if isinstance(given, Path) else not given.strip()
+    if empty:
+        from ensemble_fer.errors import UsageError
+
+        what = STORE_VARIABLE if isinstance(given, Path) else f"--store (or {STORE_VARIABLE})"
+        raise UsageError(f"{what} is empty; expected a folder, e.g. {DEFAULT_STORE}.")
+    return Path(given)
+
+
 StoreOption = Annotated[
     Path,
-    typer.Option("--store", envvar="ENSEMBLE_FER_STORE", help="Folder of everything that is made.", metavar="PATH"),
+    typer.Option(
+        "--store",
+        envvar=STORE_VARIABLE,
+        help="Folder of everything that is made.",
+        metavar="PATH",
+        parser=store_path,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")]
 DataOption = Annotated[
@@ -35,8 +59,6 @@ DeviceOption = Annotated[
         "--device", help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU where torch finds one.", metavar="NAME"
     ),
 ]
-
-DEFAULT_STORE = Path("artifacts")
 
 
 def check_device(name: str) -> str:
@@ -67,3 +89,23 @@ def open_store(path: Path) -> Store:
     if path.exists() and not path.is_dir():
         raise UsageError(f"--store {path} is a file; expected a folder (it is made if it does not exist).")
     return Store(path)
+
+
+def writable(path: Path) -> bool:
+    """Whether files can be made in the folder, or the folder itself, without making either."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
+
+
+def check_png(option: str, path: Path) -> Path:
+    """The path itself if a PNG can be written there; asked before the work whose picture it is."""
+    from ensemble_fer.errors import UsageError
+
+    if path.suffix.lower() not in ("", ".png"):
+        raise UsageError(f"{option} {path}: what is written is a PNG; expected a name that ends in .png")
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder; expected the name of a PNG in it, e.g. {path / 'figure.png'}")
+    if not writable(path.parent) or (path.exists() and not os.access(path, os.W_OK)):
+        raise UsageError(f"{option} {path} cannot be written: expected a folder to write to. Choose another place.")
+    return path

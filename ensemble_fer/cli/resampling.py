@@ -47,9 +47,14 @@ def resample(
     ] = None,
     split: SplitOption = "official",
     name: Annotated[str | None, typer.Option("--name", help="What to call it.", metavar="NAME")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say counts, memory and time ahead; make nothing.")] = (
-        False
-    ),
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say counts, memory and time ahead and make no resampling. The split, and the twins if it needs them, "
+            "are made and kept; the time does not contain them.",
+        ),
+    ] = False,
     space: Annotated[
         str,
         typer.Option(

@@ -55,7 +55,7 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
     Returns
     -------
     Rows
-        Bad lines are named in ``problems`` by their line number, the header being line 1.
+        Bad lines are named in ``problems`` by their line number in the file, which begins with line 1.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
     problems: list[str] = []
     left_out: list[int | None] = []
     with progress(path.stat().st_size, "reading faces", quiet=quiet) as advance:
-        lines = _lines(path)
-        first = next(lines, b"")
-        header = _header(str(path), first)
-        advance(len(first))
-        unreported = 0
-        for number, line in enumerate(lines, start=2):
+        lines = enumerate(_lines(path), start=1)
+        # Empty lines before the header are passed over like those after it.
+        at, first = next(((n, line) for n, line in lines if line.removeprefix(BOM).strip()), (1, b""))
+        header = _header(str(path), first, at)
+        unreported = len(first)
+        for number, line in lines:
             unreported += len(line)
             if unreported > 4_000_000:
                 advance(unreported)
@@ -102,18 +102,19 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
-def _header(source: str, line: bytes) -> Header:
+def _header(source: str, line: bytes, number: int) -> Header:
+    at = f"line {number}"
     if not line.strip():
-        raise BadData(source, ["line 1: the file is empty; expected the header emotion,pixels,Usage"])
+        raise BadData(source, ["the file is empty; expected the header emotion,pixels,Usage"])
     if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise BadData(source, ["line 1: the file is UTF-16; save it as UTF-8"])
+        raise BadData(source, [f"{at}: the file is UTF-16; save it as UTF-8"])
     text = line.removeprefix(BOM).decode("utf-8", "replace").strip()
     if "\r" in text:
-        raise BadData(source, ["line 1: line ends are CR alone; expected LF or CRLF. Convert the line ends."])
+        raise BadData(source, [f"{at}: line ends are CR alone; expected LF or CRLF. Convert the line ends."])
     shown = text if len(text) <= 60 else text[:57] + "..."
     names = [name.strip(" \t\"'").casefold() for name in text.split(",")]
     if names[0].isdigit():
-        raise BadData(source, [f"line 1: no header, found {shown!r}; expected emotion,pixels,Usage"])
+        raise BadData(source, [f"{at}: no header, found {shown!r}; expected emotion,pixels,Usage"])
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         hint = ""
@@ -122,13 +123,11 @@ def _header(source: str, line: bytes) -> Header:
                 "Without the column Usage the official split is lost (Kaggle's train.csv is such a file). "
                 "Import fer2013.csv or icml_face_data.csv, which have it."
             )
-        problem = (
-            f"line 1: the header {shown!r} has no column {' and no '.join(missing)}; expected emotion,pixels,Usage"
-        )
+        problem = f"{at}: the header {shown!r} has no column {' and no '.join(missing)}; expected emotion,pixels,Usage"
         raise BadData(source, [problem], hint)
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if twice:
-        raise BadData(source, [f"line 1: the header {shown!r} names the column {twice[0]} twice"])
+        raise BadData(source, [f"{at}: the header {shown!r} names the column {twice[0]} twice"])
     return Header(*(names.index(name) for name in COLUMNS), columns=len(names))
 
 

@@ -18,7 +18,10 @@ from ensemble_fer.errors import BadData
 from ensemble_fer.runtime import tracked
 from ensemble_fer.types import USAGES
 
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+PICTURES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".ppm", ".pbm", ".pnm"),
+}
 RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
 _OFFICIAL = re.compile(rf"({'|'.join(USAGES)})[_-](\d+)", re.IGNORECASE)
 
@@ -61,7 +64,8 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
     -------
     Rows
         Ordered by usage, then by the number in official file names, then by path, so that an exported csv
-        comes back in its own order. Bad files are named in ``problems`` by their path.
+        comes back in its own order. Bad files are named in ``problems`` by their path. Files whose suffix is no
+        picture's are passed over, and ``notes`` says how many.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
         elif part.is_symlink():
             bad.add(part, "a link to a folder; give the folder itself", [usage])
         elif usage is None:
-            inside = [_usage_of(file, None) for file in _files(part)]
+            inside = [_usage_of(file, None) for file in _files(part) if file.suffix.lower() in PICTURES]
             bad.add(part, "beside train and test; expected train, validation or test", inside)
         else:
             for folder in _entries(part) if split_here else [part]:
@@ -144,11 +148,16 @@ def _class_folder(folder: Path, usage: int, found: list[Found], bad: BadFiles, s
     if folder.is_symlink():
         bad.add(folder, "a link to a folder; give the folder itself", [usage])
         return
-    files = sorted(_files(folder))
+    files = []
+    for path in sorted(_files(folder)):
+        if path.suffix.lower() in PICTURES:
+            files.append(path)
+        else:
+            strays.append(str(path.relative_to(bad.root)))
     label = class_code(folder.name)
     if label is None:
         if files:
-            reason = f"folder of {len(files):,} files: {class_advice(folder.name)}"
+            reason = f"folder of {len(files):,} pictures: {class_advice(folder.name)}"
             bad.add(folder, reason, [_usage_of(path, usage) for path in files])
         return
     base = bad.root.resolve()

@@ -17,6 +17,7 @@ from ensemble_fer.types import USAGES
 KEYS = ("images", "labels", "usage")
 # 4 GB unpacked are 1.8 million faces; a small archive can declare far more.
 LARGEST = 4_000_000_000
+HINT = "Write it with numpy.savez(path, images=…, labels=…, usage=…)."
 
 
 def read_npz(path: Path) -> Rows:
@@ -84,12 +85,20 @@ def _load(path: Path) -> dict[str, NDArray]:
             if missing:
                 raise _incomplete(source, missing, archive.files)
             arrays = {key: archive[key] for key in KEYS}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except (BadData, UsageError):
+        raise
+    # zipfile, its decompressors and numpy raise whatever comes: zlib.error, RuntimeError for an encrypted member,
+    # NotImplementedError for an unknown compression, MemoryError for a shape that cannot be, …
+    except Exception as error:
         if "allow_pickle" in str(error):
             reason = "holds Python objects, which are never loaded; expected arrays of numbers or text"
         else:
             reason = f"not an npz archive, or a damaged one ({error})"
-        raise BadData(source, [reason], "Write it with numpy.savez(path, images=…, labels=…, usage=…).") from None
+        raise BadData(source, [reason], HINT) from None
+    # numpy gives a member that is no npy file as bytes.
+    foreign = [key for key in KEYS if not isinstance(arrays[key], np.ndarray)]
+    if foreign:
+        raise BadData(source, [f"{', '.join(foreign)}: not stored as a numpy array"], HINT)
     for key in ("labels", "usage"):
         if arrays[key].ndim != 1:
             raise BadData(source, [f"{key} has the shape {list(arrays[key].shape)}; expected [n]"])

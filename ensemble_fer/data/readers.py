@@ -49,7 +49,7 @@ class Rows:
     problems : list of str
         One line a bad row: its place and the reason. Bad rows are not among the arrays.
     left_out : dict of str to int
-        Bad rows by usage, see ``count_left_out``; a bad folder is as many rows as it has files.
+        Bad rows by usage, see ``count_left_out``; a bad folder is as many rows as it has pictures.
     converted : int
         Pictures that were not 48x48 gray and are now.
     notes : list of str

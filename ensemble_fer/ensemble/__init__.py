@@ -101,6 +101,7 @@ def join_protocols(protocols: Sequence[Protocol]) -> Protocol:
         seed=first.seed if len(seeds) == 1 else None,
         looks=max(p.looks for p in protocols),
         chosen_on=max(p.chosen_on for p in protocols),
+        twins_in_select=max(p.twins_in_select for p in protocols),
         leaks=tuple(dict.fromkeys(leak for p in protocols for leak in p.leaks)),
     )
 

@@ -80,7 +80,9 @@ def fuse(
     _check_apart(found)
     _check_alike(found)
     refs = store.refs("run")
-    members = {given if given in refs else store.name_of(run): run for given, run in zip(runs, found, strict=True)}
+    members = {
+        given if refs.get(given) == run.id else store.name_of(run): run for given, run in zip(runs, found, strict=True)
+    }
     # What the members are called is not part of what the ensemble is.
     spec = {"rule": rule, "version": FUSING_VERSION}
     inputs = [run.id for run in found]
@@ -96,7 +98,7 @@ def _write(store: Store, folder: Path, runs: dict[str, Artifact], rule: str, ide
     """Everything in the folder of an ensemble; the metrics of its manifest."""
     said = {name: replace(load_predictions(run.file(SELECT)), source=run.id) for name, run in runs.items()}
     combined = combine(list(said.values()), rule, source=identity)
-    images = load_faces(store.get("data", next(iter(runs.values())).inputs[0])).images[combined.rows]
+    images = load_faces(store.by_id("data", next(iter(runs.values())).inputs[0])).images[combined.rows]
     modules = {name: load_member(run) for name, run in runs.items()}
     parameters = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
     about = {

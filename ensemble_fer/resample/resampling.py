@@ -16,6 +16,9 @@ from ensemble_fer.resample.spaces import SearchOptions
 from ensemble_fer.runtime import peak_mb
 from ensemble_fer.types import CLASSES, FaceSet, Kind, Part, Resampling, Role, Split
 
+MOST_TIMES = 100
+"""Most rows of a resampling for each training row: a larger target is a slip of the finger."""
+
 
 class ResamplingWarning(UserWarning):
     """A method did something to a class that nobody would expect who only reads its name."""
@@ -118,6 +121,7 @@ def run(
     part.require(Role.TRAIN, purpose=f"resampling with {method}")
     started = time.perf_counter()
     request = _request(faces, part, entry, seed, target, classes, neighbors, options, quiet)
+    check_size(request.counts.tolist(), target, request.classes)
     rows = entry.run(request)
     resampling = Resampling(
         method,
@@ -179,6 +183,33 @@ def check(method: str, *, seed: int, target: int | None, classes: Sequence[str] 
             adding = ", ".join(name for name, other in METHODS.items() if other.over)
             raise UsageError(f"classes limits oversampling, but {method!r} adds no rows. Methods that do: {adding}.")
     return entry
+
+
+def check_size(counts: Sequence[int], target: int | None, classes: Sequence[int] | None) -> None:
+    """Refuse a target that makes a set which no training could use and no memory may hold.
+
+    Parameters
+    ----------
+    counts : list of 7
+        Training rows of each class.
+    target : int or None
+        Rows a class is brought to.
+    classes : codes of the classes that may be oversampled, or None for all
+
+    Raises
+    ------
+    UsageError
+    """
+    if target is None:
+        return
+    grown = range(len(counts)) if classes is None else classes
+    rows = sum(target if code in grown else min(n, target) for code, n in enumerate(counts) if n)
+    most = MOST_TIMES * sum(counts)
+    if rows > most:
+        raise UsageError(
+            f"target {target:,} makes {rows:,} rows of {sum(counts):,} training rows; expected at most {MOST_TIMES} "
+            f"times as many, {most:,}. Choose a smaller target."
+        )
 
 
 def check_lineage(resampling: Resampling, split: Split) -> None:

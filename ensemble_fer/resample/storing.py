@@ -9,7 +9,7 @@ from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.files import save_arrays
 from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
-from ensemble_fer.resample.resampling import check, check_lineage, run, warn_of
+from ensemble_fer.resample.resampling import check, check_lineage, check_size, run, warn_of
 from ensemble_fer.resample.spaces import SearchOptions, Space
 from ensemble_fer.store import Artifact, Store, check_name
 from ensemble_fer.types import CLASSES, Resampling
@@ -44,7 +44,8 @@ def make_resampling(
     split : str
         Name of the split; its seed is 0.
     dry_run : bool
-        Only say what would come out and what it would cost.
+        Only say what would come out and what it would cost. The split is made and kept, and so are the twins if it
+        needs them; they are not in the cost.
     name : str, optional
         Reference to set; by default ``automatic_name``.
     options : SearchOptions
@@ -86,6 +87,7 @@ def make_resampling(
     if dry_run:
         codes = None if named is None else tuple(CLASSES.index(c) for c in named)
         counts = faces.counts(parts.train.rows)
+        check_size(counts, target, codes)
         return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes, memory=options.memory)
 
     def write(folder: Path) -> dict:

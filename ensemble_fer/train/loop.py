@@ -31,6 +31,10 @@ HISTORY = "history.jsonl"
 SAVE_EVERY_SECONDS = 120.0
 
 
+class ResumedOtherwise(UserWarning):
+    """A training goes on with other threads, another device or precision than it began with."""
+
+
 def fit(
     member: Member,
     recipe: Recipe,
@@ -72,6 +76,7 @@ def fit(
         warnings.warn(
             f"this training began with {state.made_with} and goes on with {made_with}: "
             "it will not end with the same bits as an unbroken one.",
+            ResumedOtherwise,
             stacklevel=2,
         )
     state.made_with = made_with

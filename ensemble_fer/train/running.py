@@ -77,6 +77,8 @@ def train(
     ------
     SplitMisuse
         The resampling shows rows that are not training rows of the split.
+    UsageError
+        A split without training or select rows, or a batch larger than the training set.
     KeyboardInterrupt
         Interrupted; the same call goes on from the checkpoint and ends with the same weights.
     """
@@ -100,10 +102,17 @@ def train(
     spec = {"recipe": {**recipe.to_dict(), "resampling": rows.title}, "training_version": TRAINING_VERSION}
     inputs = [data_artifact.id, split_artifact.id, twins_artifact.id, resampling_artifact.id]
     name = name or automatic_name(recipe, rows)
+    # A name may mean another resampling when the recipe is used again; a method and an id may not.
+    kept = recipe if recipe.resampling in METHODS else replace(recipe, resampling=resampling_artifact.id)
     done = store.find("run", spec, inputs)
     if done is not None:
         store.set_ref("run", name, done.id)
         return done
+    if recipe.batch_size > len(rows):
+        raise UsageError(
+            f"batch_size is {recipe.batch_size:,}, but there are {len(rows):,} training rows ({rows.title}). "
+            "Set a batch_size that is not larger."
+        )
 
     working = store.working("run", spec, inputs)
     if fresh:
@@ -149,7 +158,7 @@ def train(
         )
         predictions = predictions_of(member, faces, split.select, split, twins, source=name, protocol=protocol)
         save_file({k: v.detach().cpu().contiguous() for k, v in member.state_dict().items()}, folder / WEIGHTS)
-        (folder / "recipe.toml").write_text(recipe.to_toml())
+        (folder / "recipe.toml").write_text(kept.to_toml())
         shutil.copy(working / HISTORY, folder / HISTORY)
         save_predictions(folder / "select.npz", predictions)
         return {

@@ -16,8 +16,9 @@ class Protocol:
     """How a score was obtained. Every score carries one.
 
     ``looks`` counts the scores of test parts that share a face with this one, ``chosen_on`` the faces of this test part
-    on which trainings of another split chose checkpoints, both in the same store. ``leaks`` names what makes a score
-    worthless as an estimate; only the leak simulator sets it.
+    on which trainings of another split chose checkpoints, both in the same store. ``twins_in_select`` counts the rows
+    of a test part whose photograph is also in the part of the same split that chose the checkpoint. ``leaks`` names
+    what makes a score worthless as an estimate; only the leak simulator sets it.
     """
 
     data: str
@@ -32,6 +33,7 @@ class Protocol:
     seed: int | None = 0
     looks: int = 0
     chosen_on: int = 0
+    twins_in_select: int = 0
     leaks: tuple[str, ...] = ()
 
     @property
@@ -53,6 +55,8 @@ class Protocol:
             text += f" · {self.rows_left_out} ROWS LEFT OUT"
         if self.role == Role.TEST:
             text += f" · look {self.looks} at this test part"
+            if self.twins_in_select:
+                text += f" · {self.twins_in_select} of its rows have a twin in the select part"
         if self.chosen_on:
             text += f" · {self.chosen_on} OF ITS FACES HAVE CHOSEN CHECKPOINTS IN THIS STORE"
         return text

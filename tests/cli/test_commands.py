@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,62 @@ def test_a_store_that_is_a_file_is_wrong_usage(tmp_path: Path) -> None:
     done = run("runs", "list", "--store", tmp_path / "file")
     assert done.exit_code == 2
     assert "is a file" in done.stderr
+
+
+@pytest.mark.parametrize("given", ["", "  "])
+def test_an_empty_store_is_wrong_usage(monkeypatch, tmp_path: Path, given: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for option in (["--store", given], [f"--store={given}"]):
+        done = run("runs", "list", *option)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "--store" in done.stderr
+        assert "is empty" in done.stderr
+    monkeypatch.setenv("ENSEMBLE_FER_STORE", given)
+    for command in (["runs", "list"], ["data", "synth", "--rows", "200"], ["demo"]):
+        done = run(*command)
+        assert done.exit_code == 2
+        assert "ENSEMBLE_FER_STORE" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert run("runs", "list", "--store", tmp_path / "here").exit_code == 0
+
+
+def test_a_figure_that_cannot_be_written_is_refused_before_the_look(monkeypatch, tmp_path: Path) -> None:
+    def scored(*_: object, **__: object) -> None:
+        raise AssertionError("the look was spent")
+
+    monkeypatch.setattr("ensemble_fer.report.evaluate", scored)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    for figure, said in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "folder.png", "is a folder"),
+        (tmp_path / "a.pdf", ".png"),
+        (tmp_path / "file/a.png", "cannot be written"),
+        (tmp_path / "file/deeper/a.png", "cannot be written"),
+    ):
+        done = run("evaluate", "run", "--figure", figure, "--json", "--store", tmp_path / "store")
+        assert done.exit_code == 2, done.output
+        assert said in done.stderr
+        assert done.stdout == ""
+    done = run("evaluate", "run", "--figure", tmp_path / "new/a.png", "--store", tmp_path / "store")
+    assert "the look was spent" in done.stderr
+
+
+def test_damage_is_an_error_with_its_path_and_a_problem_of_doctor(drawn: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(drawn, tmp_path / "store")
+    (manifest,) = store.glob("data/*/manifest.json")
+    manifest.write_text("{")
+    for command, code in ((["data", "audit"], 1), (["store", "check"], 1), (["doctor"], 3)):
+        done = run(*command, "--store", store)
+        assert done.exit_code == code, done.output
+        assert str(manifest) in done.stderr
+        assert "defect" not in done.stderr
+    manifest.unlink()
+    for command in (["data", "audit"], ["doctor"]):
+        done = run(*command, "--store", store)
+        assert done.exit_code == 3
+        assert "data name 'synthetic' means" in done.stderr
+    assert run("leaderboard", "--store", store).exit_code == 3
 
 
 def test_the_store_is_taken_from_the_environment(monkeypatch, drawn: Path) -> None:

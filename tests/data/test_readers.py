@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +77,23 @@ def test_csv_accepts_bom_crlf_quotes_blank_lines_and_no_last_newline(tmp_path: P
     rows = read_csv(path, quiet=True)
     assert rows.problems == []
     assert np.array_equal(rows.images, images)
+
+
+@pytest.mark.parametrize("start", [b"\n", b"\r\n \n\n", b"\xef\xbb\xbf\n", b"\n\xef\xbb\xbf"])
+def test_csv_may_begin_with_empty_lines_and_still_counts_them(tmp_path: Path, start: bytes) -> None:
+    good = csv_line(faces(1)[0])
+    body = f"emotion,pixels,Usage\n{good}\n9{good[1:]}\n".encode()
+    (tmp_path / "f.csv").write_bytes(start + body)
+    rows = read_csv(tmp_path / "f.csv", quiet=True)
+    assert np.array_equal(rows.images, faces(1))
+    (problem,) = rows.problems
+    assert problem.startswith(f"line {start.count(10) + 3}: label '9'")
+    (tmp_path / "f.csv").write_bytes(start + b"emotion,pixels\n")
+    with pytest.raises(BadData, match=f"line {start.count(10) + 1}: the header"):
+        read_csv(tmp_path / "f.csv", quiet=True)
+    (tmp_path / "f.csv").write_bytes(start)
+    with pytest.raises(BadData, match="the file is empty"):
+        read_csv(tmp_path / "f.csv", quiet=True)
 
 
 def test_csv_names_every_bad_line_with_its_reason(tmp_path: Path) -> None:
@@ -253,7 +273,6 @@ def test_folders_name_every_bad_file(tmp_path: Path) -> None:
         "train/happy/text.png": "not a picture",
         "train/happy/empty.png": "empty",
         "train/happy/cut.jpg": "broken picture",
-        "train/happy/list.csv": "not a picture",
         "train/happy/bomb.png": "64,000,000 pixels",
         "train/happy/link.png": "leads outside",
         "train/sad": "a link to a folder",
@@ -265,7 +284,25 @@ def test_folders_name_every_bad_file(tmp_path: Path) -> None:
     assert listed.keys() == expected.keys()
     for place, reason in expected.items():
         assert reason in listed[place]
-    assert rows.left_out == {"Training": 9, "PublicTest": 0, "PrivateTest": 1, "unknown": 1}
+    assert rows.left_out == {"Training": 8, "PublicTest": 0, "PrivateTest": 1, "unknown": 1}
+    assert any("1 other files passed over: train/happy/list.csv" in note for note in rows.notes)
+
+
+def test_other_files_in_class_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
+    save(tmp_path / "train/happy/a.png", faces(1)[0])
+    save(tmp_path / "train/contempt/c.png", faces(1)[0])
+    for path in ("note.txt", "train/note.txt", "train/happy/note.txt", "train/happy/deep/LICENSE", "train/joke/n.md"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("no picture")
+    for path in ("train/happy/.DS_Store", "train/happy/Thumbs.db", "train/contempt/n.txt"):
+        (tmp_path / path).write_text("no picture")
+    rows = read_folders(tmp_path, quiet=True)
+    assert len(rows.images) == 1
+    (problem,) = rows.problems
+    assert problem.startswith("train/contempt: folder of 1 pictures")
+    assert rows.left_out["Training"] == 1
+    (note,) = [note for note in rows.notes if "passed over" in note]
+    assert note.startswith("6 other files passed over: ")
 
 
 def test_pictures_of_other_sizes_and_modes_are_converted_and_counted(tmp_path: Path) -> None:
@@ -381,4 +418,74 @@ def test_npz_broken_or_incomplete(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"no array 'usage'; it holds images, labels\. Expected images, labels, usage\."
     ):
+        read_npz(tmp_path / "f.npz")
+
+
+def with_entries(content: bytes, change: Callable[[bytearray, int, int], None]) -> bytes:
+    """A zip archive with ``change(bytes, flags at, method at)`` done to both headers of every member."""
+    changed = bytearray(content)
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(mark)
+        while at >= 0:
+            change(changed, at + flags, at + flags + 2)
+            at = content.find(mark, at + 4)
+    return bytes(changed)
+
+
+def encrypted(content: bytes) -> bytes:
+    def change(data: bytearray, flags: int, method: int) -> None:
+        data[flags] |= 1
+
+    return with_entries(content, change)
+
+
+def unknown_compression(content: bytes) -> bytes:
+    def change(data: bytearray, flags: int, method: int) -> None:
+        data[method : method + 2] = (77).to_bytes(2, "little")
+
+    return with_entries(content, change)
+
+
+def broken_stream(content: bytes) -> bytes:
+    """The first member claims a deflate block of a type that does not exist."""
+    name, extra = (int.from_bytes(content[at : at + 2], "little") for at in (26, 28))
+    start = 30 + name + extra
+    return content[:start] + b"\xff" + content[start + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(encrypted, "encrypted"), (unknown_compression, "compression"), (broken_stream, "invalid block type")],
+)
+def test_npz_that_cannot_be_unpacked_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], reason: str) -> None:
+    np.savez_compressed(tmp_path / "good.npz", images=faces(3), labels=np.array([0, 3, 6]), usage=np.array(USAGES))
+    (tmp_path / "f.npz").write_bytes(damage((tmp_path / "good.npz").read_bytes()))
+    with pytest.raises(BadData, match=f"not an npz archive, or a damaged one.*{reason}"):
+        read_npz(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        (b"0,3,6", "labels: not stored as a numpy array"),
+        (b"", "labels: not stored as a numpy array|damaged"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': (((   \n", "damaged"),
+        (b"\x93NUMPY\x01\x00", "damaged"),
+    ],
+)
+def test_npz_whose_member_is_no_array_is_refused(tmp_path: Path, member: bytes, reason: str) -> None:
+    np.savez(tmp_path / "f.npz", images=faces(3), usage=np.array(USAGES))
+    with zipfile.ZipFile(tmp_path / "f.npz", "a") as archive:
+        archive.writestr("labels.npy", member)
+    with pytest.raises(BadData, match=reason):
+        read_npz(tmp_path / "f.npz")
+
+
+def test_npz_that_declares_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)})
+    np.savez(tmp_path / "f.npz", labels=np.array([0, 3, 6]), usage=np.array(USAGES))
+    with zipfile.ZipFile(tmp_path / "f.npz", "a") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(BadData, match="damaged"):
         read_npz(tmp_path / "f.npz")

@@ -29,6 +29,13 @@ def test_what_is_saved_comes_back_exactly(tmp_path: Path) -> None:
     assert load_protocol(tmp_path / "p.npz") == protocol
 
 
+def test_a_stamp_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    stamp = some_predictions(20).protocol.to_dict()
+    del stamp["twins_in_select"]
+    old = load_predictions(_written(tmp_path / "p.npz", protocol=np.array(json.dumps(stamp))))
+    assert old.protocol.twins_in_select == 0
+
+
 def test_a_test_part_takes_about_100_kb_and_equal_predictions_equal_bytes(tmp_path: Path) -> None:
     p = some_predictions(3589)
     for name in ("a.npz", "b.npz"):

@@ -88,6 +88,14 @@ def test_same_runs_are_answered_from_disk(store: Store, trio: list[str], quick_e
     assert store.refs("ensemble") == {"ensemble": made.id, "again": made.id}
 
 
+def test_runs_given_by_id_are_those_and_bear_their_own_names(store: Store, trio: list[str], quick_export: list) -> None:
+    ids = [store.get("run", name).id for name in trio]
+    (store.root / "refs/run" / ids[0]).write_text(ids[1])
+    made = fuse(store, ids, quiet=True)
+    assert made.inputs == ids
+    assert made.metrics["members"] == trio
+
+
 def test_graph_of_other_weights_is_not_stored(store: Store, quick_export: list) -> None:
     for seed, name in enumerate(making.NAMES):
         untrained_run(store, name, seed + (name == "ros-s0") * 10)

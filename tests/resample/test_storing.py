@@ -91,6 +91,27 @@ def test_a_dry_run_writes_nothing(store, data):
     assert store.ids("resampling") == []
 
 
+def test_a_dry_run_keeps_the_split_and_twins_it_needs_and_says_so(store, data):
+    make_resampling(store, data, method="ros", split="official-clean", dry_run=True)
+    assert [len(store.ids(kind)) for kind in ("split", "twins", "resampling")] == [1, 1, 0]
+    assert "The split is made and kept, and so are the twins" in (make_resampling.__doc__ or "")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_target_that_nobody_means_is_refused(store, data, faces, dry_run):
+    rows = faces.counts(faces.rows_of("Training"))
+    most = 100 * sum(rows)
+    with pytest.raises(UsageError, match=rf"target {10**11:,} makes {7 * 10**11:,} rows of 140 training rows"):
+        make_resampling(store, data, method="hybrid", target=10**11, dry_run=dry_run)
+    assert store.ids("resampling") == []
+    assert isinstance(make_resampling(store, data, method="hybrid", target=most // 7, dry_run=True), Plan)
+    with pytest.raises(UsageError, match="at most"):
+        make_resampling(store, data, method="hybrid", target=most // 7 + 1, dry_run=dry_run)
+    # Only the named class grows, so that the same target is far from too much.
+    asked = {"method": "hybrid", "target": most // 7 + 1, "classes": ["disgust"], "dry_run": True}
+    assert isinstance(make_resampling(store, data, **asked), Plan)
+
+
 def test_a_bad_request_makes_nothing_not_even_a_split(store, data):
     with pytest.raises(UsageError, match="unknown resampling method"):
         make_resampling(store, data, method="smoote")

@@ -117,7 +117,7 @@ def test_evaluate_counts_a_look_once_and_shows_the_stamp(walk: Walk) -> None:
 
 
 def test_leaderboard_ranks_by_the_select_part(walk: Walk) -> None:
-    walk.json("train", "--resampled", "rus", *SHORT, "--name", "unseen")
+    walk.json("train", "--resampled", "rus", *SHORT, "--batch-size", 32, "--name", "unseen")
     rows = walk.json("leaderboard")["rows"]
     assert {r["name"] for r in rows} == {*MEMBERS, "tour", "unseen"}
     assert [r["rank"] for r in rows] == [1, 2, 3, 4, 5]

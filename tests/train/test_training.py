@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from ensemble_fer.cli import app
 from ensemble_fer.config import Recipe, resolve_recipe
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.splits import split_of
@@ -25,7 +28,7 @@ from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
 from ensemble_fer.evaluate.metrics import macro_f1
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.resample import make_resampling
-from ensemble_fer.store import Artifact, Store
+from ensemble_fer.store import Artifact, NameMoved, Store
 from ensemble_fer.train import load_member, predict_rows, running, train
 from ensemble_fer.train.loop import HISTORY
 from ensemble_fer.types import Role
@@ -203,6 +206,49 @@ def test_a_diverging_training_says_so(prepared: Store) -> None:
     recipe = Recipe(epochs=2, epoch_rows=256, batch_size=32, learning_rate=1e5, schedule="constant", dropout=0.0)
     with pytest.raises(EnsembleFerError, match="learning_rate"):
         train(prepared, recipe, threads=1, quiet=True)
+
+
+def test_going_on_otherwise_than_begun_is_said_on_the_command_line(
+    prepared: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    asked = ("--epochs", 1, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--store", prepared.root)
+    threads = torch.get_num_threads()
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "predictions_of", interrupted)
+        done = CliRunner().invoke(app, ["train", *map(str, asked), "--threads", "1"])
+    assert done.exit_code == 130, done.output
+    assert "warning" not in done.stderr
+    done = CliRunner().invoke(app, ["train", *map(str, asked), "--threads", "2"])
+    torch.set_num_threads(threads)
+    assert done.exit_code == 0, done.output
+    assert "warning: this training began with {'threads': 1" in done.stderr
+    assert "not end with the same bits" in done.stderr
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(prepared: Store, trained: tuple[Store, Artifact]) -> None:
+    rows = trained[1].metrics["train_rows"]
+    recipe = Recipe(**{**SHORT.to_dict(), "batch_size": rows + 1})
+    with pytest.raises(UsageError, match=f"batch_size is {rows + 1}, but there are {rows} training rows"):
+        train(prepared, recipe, threads=1, quiet=True)
+    assert not (prepared.root / "unfinished").exists()
+
+
+def test_the_kept_recipe_trains_the_same_when_the_name_has_moved(prepared: Store) -> None:
+    data = prepared.get("data", "synthetic")
+    first = make_resampling(prepared, data, method="ros", name="balanced")
+    assert isinstance(first, Artifact)
+    named = Recipe(**{**SHORT.to_dict(), "epochs": 1, "epoch_rows": 64, "resampling": "balanced"})
+    run = train(prepared, named, threads=1, quiet=True)
+    kept = resolve_recipe(run.file("recipe.toml"))
+    assert kept == replace(named, resampling=first.id)
+    assert run.spec["recipe"]["resampling"] == "ros"
+    prepared.remove("run", run.id)
+    with pytest.warns(NameMoved):
+        make_resampling(prepared, data, method="ros", seed=1, name="balanced")
+    assert train(prepared, kept, threads=1, quiet=True).id == run.id
 
 
 def test_a_resampling_of_another_split_is_refused(prepared: Store) -> None:
