@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test lint docs bench-resample clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
@@ -13,6 +13,7 @@ help:
 	@echo "make setup   .venv with this package and all it needs"
 	@echo "make lint    only lint, format, types and layering"
 	@echo "make docs    docs/cli.md from the program"
+	@echo "make bench-resample  resampling beside imbalanced-learn; needs an idle machine and an hour"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
 
 setup: $(READY)
@@ -43,6 +44,10 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m ensemble_fer.cli.reference docs/cli.md
+
+# The set must be imported: ensemble-fer data import fer2013.csv
+bench-resample: $(READY)
+	$(BIN)/python -m ensemble_fer.benchmarks.resampling
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

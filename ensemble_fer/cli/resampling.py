@@ -64,7 +64,10 @@ def resample(
         ),
     ] = "pixels",
     memory: Annotated[
-        str, typer.Option("--memory", help="What a search may take beside the faces.", metavar="SIZE")
+        str,
+        typer.Option(
+            "--memory", help="What the search for neighbours may take, training faces included.", metavar="SIZE"
+        ),
     ] = "1GB",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class Mixtures:
         """Each face as it is: all of them, or these rows."""
         chosen = np.arange(len(pixels)) if rows is None else np.asarray(rows, np.int64)
         return cls(pixels.reshape(len(pixels), -1), chosen, chosen, np.zeros(len(chosen)))
+
+    @cached_property
+    def is_table(self) -> bool:
+        """The points are the rows of the table in their order."""
+        return len(self) == len(self.pixels) and not self.w.any() and np.array_equal(self.a, np.arange(len(self)))
 
     def values(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """The points themselves, float64 [len(ids), p]."""

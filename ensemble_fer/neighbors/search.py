@@ -34,12 +34,13 @@ from ensemble_fer.neighbors.on_device import OnDevice, torch_device
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import one_blas_thread
 from ensemble_fer.neighbors.pruned import SHARE, TILE, Pruned
-from ensemble_fer.neighbors.shadows import LEVELS, Axes, Shadows
+from ensemble_fer.neighbors.shadows import LEVELS, Axes, Coordinates, Shadows
 from ensemble_fer.runtime import cpu_count, progress
 
 TIE = (1e-9, 1e-7)
 SMALL = 1024  # points among which shadows save nothing
 CAP = 1_000_000_000  # bytes
+LEAST = 50_000_000  # bytes beside the table
 FAR = 1e12  # squared length of queries, beside points of length 1, with which float32 has nothing to say
 _AXES_ROWS, _REST = 2048, 100_000_000
 
@@ -75,7 +76,7 @@ class Search:
     pixels : uint8 or float64 [n, p]
         The table; its axes are found on first need and kept.
     memory : int
-        Bytes that a search may take beside the table and its answer.
+        Bytes that a search may take, the table included; what the process has taken before is not in it.
     device : str
         ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one.
     quiet : bool
@@ -83,10 +84,17 @@ class Search:
     """
 
     def __init__(self, pixels: NDArray, *, memory: int = CAP, device: str = "cpu", quiet: bool = True) -> None:
-        self.pixels, self.memory, self.quiet = pixels, memory, quiet
+        self.pixels, self.quiet = pixels, quiet
+        self.memory = memory - pixels.nbytes
+        if self.memory < LEAST:
+            least = (pixels.nbytes + LEAST) / 1e6
+            raise UsageError(
+                f"{memory / 1e6:,.0f} MB are not enough to search {len(pixels):,} rows of {pixels.shape[1]} pixels: "
+                f"give at least {least:,.0f} MB (--memory {least:.0f}MB)."
+            )
         self.device = torch_device(device)
         self._axes: Axes | None = None
-        self._coordinates: tuple[NDArray, NDArray] = (np.empty(0), np.empty(0))
+        self._coordinates = Coordinates([], np.empty(0))
 
     def nearest(self, points: Mixtures, k: int, *, queries: Mixtures | None = None) -> Neighbors:
         """The ``k`` nearest points of every point (itself included), or of every query.
@@ -112,7 +120,7 @@ class Search:
             raise UsageError(f"queries have {asked.pixels.shape[1]} pixels, points have {points.pixels.shape[1]}.")
         if not len(asked):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k)))
-        with ThreadPoolExecutor(cpu_count() if self.device is None else 1) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(cpu_count() if self.device is None else 1) as pool:
             work = self._work(points, asked, k, pool, itself=queries is None)
             out = Neighbors(np.empty((len(asked), k), np.int64), np.empty((len(asked), k)))
             starts = range(0, len(asked), work.tall)
@@ -123,7 +131,7 @@ class Search:
                 out.rows[ids], out.squared[ids] = _ordered(len(ids), k, *found, points.pixels.dtype)
                 return len(ids)
 
-            with one_blas_thread(), progress(len(asked), "neighbours", quiet=self.quiet) as advance:
+            with progress(len(asked), "neighbours", quiet=self.quiet) as advance:
                 for done in pool.map(fill, starts):
                     advance(done)
         return out
@@ -135,14 +143,17 @@ class Search:
         small = SMALL if self.pixels.dtype == np.uint8 else SMALL // 4
         if len(points) <= max(small, 4 * k * SHARE):
             return dense
-        most = coordinates_for(len(points) + len(self.pixels) + (0 if itself else len(asked)), self.memory)
+        held = [points] if itself else [points, asked]
+        # The first coordinates of the points are held twice, as columns of the product.
+        rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
+        most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
         if self._axes is None:
-            self._axes = Axes.principal(self.pixels, most)
-            self._coordinates = self._axes.coordinates(self.pixels)
+            self._axes = Axes.principal(self.pixels, most, pool)
+            self._coordinates = self._axes.coordinates(self.pixels, pool)
         axes, own = self._axes, self._coordinates
         there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:
-            own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels)
+            own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, pool)
             here = Shadows.of(asked, own, axes.scale, pool, most)
             if here.squared.max() > FAR:
                 return dense
@@ -196,14 +207,14 @@ def cost(sets: list[int], table: int, pixels: int, memory: int = CAP) -> tuple[f
     largest = max(sets)
     if largest <= SMALL:
         return 2 * pairs * pixels, 3e-8 * pairs, 12 * largest**2 * 4
-    level = coordinates_for(table + largest, memory)
+    level = coordinates_for(table + largest, memory - table * pixels)
     axes = 10 * _AXES_ROWS * pixels * level + 4 * table * pixels * level
     size = 4 * level * (table + largest) + TILE * cpu_count() + _REST
     return axes + 2 * pairs * (LEVELS[0] + 1), 4e-9 * pairs + 4e-5 * sum(sets), size
 
 
 def coordinates_for(rows: int, memory: int) -> int:
-    """How many coordinates of so many rows fit in half of the memory."""
+    """How many coordinates of so many rows fit in half of the memory; half of the first level at least."""
     fit = [level for level in LEVELS if rows * level * 4 <= memory // 2]
     return max(fit, default=LEVELS[0] // 2)
 

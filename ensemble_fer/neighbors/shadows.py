@@ -56,7 +56,7 @@ class Axes:
     scale: float
 
     @classmethod
-    def principal(cls, pixels: NDArray, most: int) -> Axes:
+    def principal(cls, pixels: NDArray, most: int, pool: Executor) -> Axes:
         """About the first principal axes of the rows, at most ``most``, from a sample of them.
 
         By subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4). How near they come to the true ones
@@ -72,22 +72,46 @@ class Axes:
         basis = np.random.default_rng(0).standard_normal(
             (pixels.shape[1], min(d + _SPARE, pixels.shape[1])), np.float32
         )
+        blocks = np.array_split(spread, max(1, len(spread) // 512))
         for _ in range(_ROUNDS):
-            basis = np.linalg.qr(spread.T @ (spread @ basis))[0]
-        seen = (spread @ basis).astype(np.float64)
-        turn = np.linalg.eigh(seen.T @ seen)[1][:, ::-1]
+            # Summed in the order of the blocks, so that the axes do not depend on the threads.
+            basis = np.linalg.qr(sum(pool.map(lambda block: block.T @ (block @ basis), blocks)))[0]
+        cast = np.concatenate(list(pool.map(lambda block: block @ basis, blocks))).astype(np.float64)
+        turn = np.linalg.eigh(cast.T @ cast)[1][:, ::-1]
         return cls(middle, np.linalg.qr(basis.astype(np.float64) @ turn[:, :d])[0], scale)
 
-    def coordinates(self, pixels: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Of each row: coordinates float32 [n, d] and squared length float64 [n], both times the scale."""
-        out = np.empty((len(pixels), self.directions.shape[1]), np.float32)
+    def coordinates(self, pixels: NDArray, pool: Executor) -> Coordinates:
+        """Of each row, times the scale: its coordinates by levels, and its squared length."""
+        parts = [np.empty((len(pixels), last - first), np.float32) for first, last in _edges(self.directions.shape[1])]
         squared = np.empty(len(pixels))
-        for start in range(0, len(pixels), _BATCH):
+
+        def fill(start: int) -> None:
             rows = slice(start, start + _BATCH)
             off = (pixels[rows] - self.middle) * self.scale
             np.einsum("ij,ij->i", off, off, out=squared[rows])
-            out[rows] = off @ self.directions
-        return out, squared
+            found, first = off @ self.directions, 0
+            for part in parts:
+                part[rows] = found[:, first : first + part.shape[1]]
+                first += part.shape[1]
+
+        list(pool.map(fill, range(0, len(pixels), _BATCH)))
+        return Coordinates(parts, squared)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Of the rows of a table.
+
+    Parameters
+    ----------
+    parts : list of float32 [n, levels[i] - levels[i - 1]]
+        Those that each level adds.
+    squared : float64 [n]
+        Squared lengths of the rows.
+    """
+
+    parts: list[NDArray[np.float32]]
+    squared: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,39 +136,44 @@ class Shadows:
     levels: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls, points: Mixtures, table: tuple[NDArray, NDArray], scale: float, pool: Executor, most: int = LEVELS[-1]
-    ) -> Shadows:
-        """Of points, by coordinates and squared lengths of the rows of their table; at most ``most`` coordinates."""
-        rows, lengths = table
-        m, d = len(points), min(most, rows.shape[1])
-        levels = (*(level for level in LEVELS if level < d), d)
-        a, b, w = points.a, points.b, points.w
-        squared = lengths[a] + w * (lengths[b] - lengths[a]) - w * (1 - w) * points.gaps() * scale**2
-        edges = list(pairwise((0, *levels)))
-        coordinates = [np.empty((m, last - first), np.float32) for first, last in edges]
+    def of(cls, points: Mixtures, table: Coordinates, scale: float, pool: Executor, most: int = LEVELS[-1]) -> Shadows:
+        """Of points, from the coordinates of the rows of their table, of which at most ``most`` are kept."""
+        a, b, w, m = points.a, points.b, points.w, len(points)
+        levels = np.cumsum([part.shape[1] for part in table.parts])
+        levels = tuple(int(level) for level in levels if level <= max(most, levels[0]))
+        parts = table.parts[: len(levels)]
+        if points.is_table:
+            squared, coordinates = table.squared, parts
+        else:
+            squared = table.squared[a] + w * (table.squared[b] - table.squared[a])
+            squared -= w * (1 - w) * points.gaps() * scale**2
+            coordinates = [np.empty((m, part.shape[1]), np.float32) for part in parts]
         rests = np.empty((len(levels), m), np.float32)
-        raised = 20 * U * (squared.max() if m else 0.0)
+        raised = 20 * U * squared.max(initial=0.0)
 
         def cast(start: int) -> None:
-            part = slice(start, min(m, start + _BATCH))
-            found = rows[a[part]]
-            mixed = np.flatnonzero(w[part])
-            if len(mixed):
-                ids = mixed + start
-                found[mixed] += w[ids, None].astype(np.float32) * (rows[b[ids]] - found[mixed])
-            left = squared[part] + raised
-            for number, (first, last) in enumerate(edges):
-                coordinates[number][part] = own = found[:, first:last]
-                left = left - np.einsum("ij,ij->i", own, own, dtype=np.float64)
+            some = slice(start, min(m, start + _BATCH))
+            mixed = np.flatnonzero(w[some]) + start
+            weight = w[mixed, None].astype(np.float32)
+            left = squared[some] + raised
+            for number, (part, out) in enumerate(zip(parts, coordinates, strict=True)):
+                if out is not part:
+                    out[some] = part[a[some]]
+                    out[mixed] += weight * (part[b[mixed]] - out[mixed])
+                left = left - np.einsum("ij,ij->i", out[some], out[some], dtype=np.float64)
                 # One step up: the nearest float32 may be below.
-                rests[number, part] = np.nextafter(np.sqrt(np.maximum(left, 0)).astype(np.float32), np.float32(np.inf))
+                rests[number, some] = np.nextafter(np.sqrt(np.maximum(left, 0)).astype(np.float32), np.float32(np.inf))
 
         list(pool.map(cast, range(0, m, _BATCH)))
         return cls(coordinates, rests, squared, levels)
 
     def __len__(self) -> int:
         return len(self.squared)
+
+
+def _edges(d: int) -> list[tuple[int, int]]:
+    """Where the coordinates of each level begin and end."""
+    return list(pairwise((0, *(level for level in LEVELS if level < d), d)))
 
 
 def slack(level: int, squared: float) -> float:

@@ -77,7 +77,7 @@ class SearchOptions:
     space : Space, optional
         An embedding to look in instead of the pixels.
     memory : int
-        Bytes that a search may take beside the faces.
+        Bytes that a search may take, the training faces included.
     device : str
         ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one.
     """
