@@ -35,7 +35,7 @@ def resample(
         str,
         typer.Option(
             "--method",
-            help="none, ros, rus, smote, smote_tomek, smote_enn, tomek, enn or hybrid.",
+            help="none, ros, rus, smote, borderline_smote, adasyn, smote_tomek, smote_enn, tomek, enn or hybrid.",
             metavar="METHOD",
         ),
     ],
@@ -130,7 +130,11 @@ def print_counts(title: str, found: dict) -> None:
     rows = [["before", *before, sum(before)], ["after", *after, sum(after)]]
     print_table(title, ["", *CLASSES, "rows"], rows)
     if found.get("exact") is False:
-        say("at most: what cleaning removes is known afterwards")
+        from ensemble_fer.resample import METHODS
+
+        cleans = METHODS[found["method"]].cleans
+        why = "at most: what cleaning removes" if cleans else "about: what rounded shares add up to"
+        say(f"{why} is known afterwards")
     if "memory_mb" in found:
         say(f"about {found['seconds']:.1f} s and {found['memory_mb']:,.0f} MB")
     else:

@@ -184,13 +184,13 @@ def same(smaller: NDArray, larger: NDArray, dtype: np.dtype) -> NDArray[np.bool_
     return larger - smaller <= TIE[0] * larger + (TIE[1] if dtype == np.uint8 else 0.0)
 
 
-def cost(sets: list[int], table: int, pixels: int, memory: int = CAP) -> tuple[float, float, int]:
-    """What searches among so many points each will take.
+def cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int = CAP) -> tuple[float, float, int]:
+    """What searches for so many queries among so many points each will take.
 
     Parameters
     ----------
-    sets : list of int
-        Points of each search, from one table.
+    searches : list of (int, int)
+        Queries and points of each, from one table; where both are as many, the points are the queries.
     table : int
         Its rows.
 
@@ -203,14 +203,16 @@ def cost(sets: list[int], table: int, pixels: int, memory: int = CAP) -> tuple[f
     size : int
         Bytes beside the table, as measured too.
     """
-    pairs = sum(float(n) ** 2 for n in sets)
-    largest = max(sets)
+    pairs = sum(float(asked) * among for asked, among in searches)
+    largest = max(among for _, among in searches)
     if largest <= SMALL:
         return 2 * pairs * pixels, 3e-8 * pairs, 12 * largest**2 * 4
-    level = coordinates_for(table + largest, memory - table * pixels)
+    # Points and queries each have shadows, unless they are the same.
+    shadowed = max(among + (asked if asked != among else 0) for asked, among in searches)
+    level = coordinates_for(table + shadowed, memory - table * pixels)
     axes = 10 * _AXES_ROWS * pixels * level + 4 * table * pixels * level
-    size = 4 * level * (table + largest) + TILE * cpu_count() + _REST
-    return axes + 2 * pairs * (LEVELS[0] + 1), 4e-9 * pairs + 4e-5 * sum(sets), size
+    size = 4 * level * (table + shadowed) + TILE * cpu_count() + _REST
+    return axes + 2 * pairs * (LEVELS[0] + 1), 4e-9 * pairs + 4e-5 * sum(asked for asked, _ in searches), size
 
 
 def coordinates_for(rows: int, memory: int) -> int:

@@ -75,7 +75,8 @@ class Axes:
         blocks = np.array_split(spread, max(1, len(spread) // 512))
         for _ in range(_ROUNDS):
             # Summed in the order of the blocks, so that the axes do not depend on the threads.
-            basis = np.linalg.qr(sum(pool.map(lambda block: block.T @ (block @ basis), blocks)))[0]
+            parts = pool.map(lambda block, basis=basis: block.T @ (block @ basis), blocks)
+            basis = np.linalg.qr(sum(parts))[0]
         cast = np.concatenate(list(pool.map(lambda block: block @ basis, blocks))).astype(np.float64)
         turn = np.linalg.eigh(cast.T @ cast)[1][:, ::-1]
         return cls(middle, np.linalg.qr(basis.astype(np.float64) @ turn[:, :d])[0], scale)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ensemble_fer.resample import cleaning, combined, random_sampling
+from ensemble_fer.resample import adasyn as adaptive
+from ensemble_fer.resample import borderline, cleaning, combined, random_sampling
 from ensemble_fer.resample import smote as smote_family
 from ensemble_fer.resample.rows import Request, Rows
 
@@ -29,6 +30,10 @@ class Method:
         It removes rows by their neighbours: counts are known only afterwards.
     mixes : bool
         It makes synthetic rows.
+    surveys : bool
+        It looks at the classes that it fills among all rows first.
+    shares : bool
+        Each row of a class gets a rounded share of what is missing: the sum is known only afterwards.
     """
 
     run: Callable[[Request], Rows]
@@ -38,6 +43,8 @@ class Method:
     target: bool = False
     cleans: bool = False
     mixes: bool = False
+    surveys: bool = False
+    shares: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -55,6 +62,23 @@ METHODS: dict[str, Method] = {
     ),
     "smote": Method(
         smote_family.smote, "SMOTE", "mixtures of a face and a near one of its class", over=True, mixes=True
+    ),
+    "borderline_smote": Method(
+        borderline.borderline_smote,
+        "Borderline-SMOTE",
+        "SMOTE from the faces that have other classes around them, but not only",
+        over=True,
+        mixes=True,
+        surveys=True,
+    ),
+    "adasyn": Method(
+        adaptive.adasyn,
+        "ADASYN",
+        "SMOTE with more mixtures from faces that have more of other classes around them",
+        over=True,
+        mixes=True,
+        surveys=True,
+        shares=True,
     ),
     "tomek": Method(
         cleaning.tomek, "Tomek links", "without rows that are nearest to a row of another class", cleans=True

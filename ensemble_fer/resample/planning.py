@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ensemble_fer.neighbors import CAP, cost
-from ensemble_fer.resample.methods import METHODS
+from ensemble_fer.resample.methods import METHODS, Method
 from ensemble_fer.runtime import cpu_count, peak_mb
 
 
@@ -21,11 +21,13 @@ class Plan:
     method : str
     counts_before : list of 7
     counts_after : list of 7
-        Exact; at most, where ``exact`` is false.
+        Exact, or as ``exact`` says.
     rows : int
         Sum of ``counts_after``.
     exact : bool
-        False for methods that clean: what they remove is known afterwards.
+        False for methods that clean, where counts are at most these, since what is removed is known afterwards; and
+        for adasyn, whose rounded shares add up to more or less. What borderline_smote leaves as it is because
+        nothing lies near a border (with a warning) is not foreseen.
     memory_mb : float
         Peak of the whole process, MB.
     seconds : float
@@ -79,27 +81,32 @@ def plan(
     elif method == "rus":
         after[before > 0] = before[before > 0].min()
     short = named[before[named] < before.max()]
-    seconds, needed = _cost(before, after, short if entry.mixes else short[:0], pixels, entry.cleans, memory)
+    seconds, needed = _cost(_searches(entry, before, after, short), int(before.sum()), pixels, memory)
     return Plan(
         method,
         before.tolist(),
         after.tolist(),
         int(after.sum()),
-        not entry.cleans,
+        not (entry.cleans or entry.shares),
         round(peak_mb() + needed, 1),
         round(seconds, 1),
     )
 
 
-def _cost(
-    before: np.ndarray, after: np.ndarray, mixed: np.ndarray, pixels: int, cleans: bool, memory: int
-) -> tuple[float, float]:
-    """Seconds and MB of the searches: within each class that is mixed, and of all rows for a cleaning."""
-    sets = [int(n) for n in before[mixed]] + ([int(after.sum())] if cleans else [])
-    if not sets:
+def _searches(entry: Method, before: np.ndarray, after: np.ndarray, short: np.ndarray) -> list[tuple[int, int]]:
+    """Queries and points of each search: of a class among all rows, within it, and of all rows for a cleaning."""
+    sizes = [int(n) for n in before[short] if entry.mixes]
+    among_all = [(n, int(before.sum())) for n in sizes if entry.surveys]
+    made = int(after.sum())
+    everything = [(made, made)] if entry.cleans else []
+    return among_all + [(n, n) for n in sizes] + everything
+
+
+def _cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int) -> tuple[float, float]:
+    """Seconds and MB of these searches in a table of so many rows."""
+    if not searches:
         return 0.0, 0.0
-    table = int(before.sum())
-    flops, passes, size = cost(sets, table, pixels, memory)
+    flops, passes, size = cost(searches, table, pixels, memory)
     return flops / _speed() + passes / cpu_count(), (size + table * pixels) / 1e6
 
 

@@ -68,8 +68,10 @@ def resample(
     classes : list of str, optional
         Oversample only these classes; all by default.
     neighbors : callable, optional
-        ``(Mixtures, k) -> int64 [m, k]`` answers with the nearest rows of each point, itself included, instead
-        of the exact search on pixels: another space, or lists from elsewhere.
+        ``(points, k, queries=None) -> int64 [m, k]`` answers with the nearest points of each query, itself
+        included, instead of the exact search on pixels: another space, or lists from elsewhere. Both are
+        ``Mixtures``; without queries, every point is one. Only methods that look at a class among all rows
+        (borderline_smote, adasyn) give queries.
     options : SearchOptions
         Of the search: another space than pixels, a cap of memory, a device.
     quiet : bool
@@ -86,12 +88,13 @@ def resample(
     UsageError
         Unknown method or class, or a setting that the method does not have.
     EnsembleFerError
-        Fewer than two classes, or a class with too few rows for a neighbour search.
+        Fewer than two classes, a class with too few rows for a neighbour search, or one in which adasyn finds
+        nothing to do.
 
     Warns
     -----
     ResamplingWarning
-        A class lost more than half of its rows.
+        A class lost more than half of its rows, or gained none although borderline_smote was to fill it.
 
     Notes
     -----
@@ -149,7 +152,7 @@ def run(
         "removed": int((full - after).sum()),
         "seconds": round(time.perf_counter() - started, 3),
         "peak_mb": peak_mb(),
-        "warnings": _losses(entry, request, rows),
+        "warnings": _losses(entry, request, rows) + _left_alone(entry, request, rows),
     }
     return Outcome(resampling, account)
 
@@ -282,3 +285,14 @@ def _losses(entry: Method, request: Request, rows: Rows) -> list[str]:
             + (", because most of its faces have neighbours of other classes." if entry.cleans else ".")
         )
     return texts
+
+
+def _left_alone(entry: Method, request: Request, rows: Rows) -> list[str]:
+    """One line for each class that was to be filled with mixtures and gained none."""
+    alone = [code for code, wanted in request.missing.items() if entry.mixes and wanted and not rows.made[code]]
+    return [
+        f"{entry.title} leaves the {request.counts[code]:,} {class_name(code)} faces as they are, "
+        f"{request.missing[code]:,} short of the largest class: none of them has half or more of its neighbours in "
+        "other classes, but not all. Use smote for this class."
+        for code in alone
+    ]

@@ -17,15 +17,18 @@ from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.neighbors import Mixtures
 from ensemble_fer.types import CLASSES, N_CLASSES, Kind
 
-
-class Find(Protocol):
-    """Given points and k, the positions of the k nearest of each point (itself included) or query: int64 [m, k]."""
-
-    def __call__(self, points: Mixtures, k: int, queries: Mixtures | None = None) -> NDArray[np.int64]: ...
-
-
 SMOTE_NEIGHBORS = 5  # besides the first of the list; imbalanced-learn's default, as in Chawla et al.
 ENN_NEIGHBORS = 3  # likewise; Wilson's three
+
+
+class Find(Protocol):
+    """Given points and k, the positions of the k nearest of each point (itself included), int64 [m, k].
+
+    Given queries too, the k nearest points of each query instead; one that is among the points is not left out of
+    its own list.
+    """
+
+    def __call__(self, points: Mixtures, k: int, queries: Mixtures | None = None) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,15 @@ class Request:
         """The class with the fewest rows, the first of several; under-sampling leaves it as it is."""
         present = np.flatnonzero(self.counts)
         return int(present[self.counts[present].argmin()])
+
+    def strangers(self, rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+        """How many of the k nearest of each of these rows, among all, have another class; the first is dropped.
+
+        Only these rows are asked for: a class of 400 among 28,709 needs no search for the other 28,309.
+        """
+        asked = Mixtures.faces(self.pixels, rows)
+        nearest = self.search(Mixtures.faces(self.pixels), k + 1, asked)[:, 1:]
+        return (self.labels[nearest] != self.labels[rows, None]).sum(axis=1)
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,12 @@ def test_resample_dry_run_makes_nothing(drawn: Path) -> None:
     found = json.loads(run("resample", "--method", "ros", "--dry-run", "--json", "--store", drawn).stdout)
     assert found["counts_after"] == [max(found["counts_before"])] * 7
     assert {"memory_mb", "seconds"} <= set(found)
+    for method, said in (("ros", None), ("borderline_smote", None), ("adasyn", "about: "), ("tomek", "at most: ")):
+        lines = run("resample", "--method", method, "--dry-run", "--store", drawn).stdout.splitlines()
+        assert [line for line in lines if "known afterwards" in line] == [
+            line for line in lines if said and line.startswith(said)
+        ]
+        assert any("known afterwards" in line for line in lines) == (said is not None)
     after = sorted((drawn / "resampling").glob("*")) if (drawn / "resampling").exists() else []
     assert before == after
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import numpy as np
 from imblearn.combine import SMOTEENN, SMOTETomek
-from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.under_sampling import EditedNearestNeighbours, RandomUnderSampler, TomekLinks
 from imblearn.under_sampling._prototype_selection import _tomek_links
 from sklearn.base import BaseEstimator
 
-from ensemble_fer.neighbors import Mixtures, nearest
+from ensemble_fer.neighbors import Mixtures, Search
 from ensemble_fer.types import CLASSES, FaceSet, Part, Resampling, Role
 
 
 class Listed(BaseEstimator):
     """A neighbour search that answers with prepared lists, one after the other."""
 
-    def __init__(self, lists=(), n_jobs=None):
+    def __init__(self, lists=(), n_neighbors=None, n_jobs=None):
         self.lists = lists
+        self.n_neighbors = n_neighbors
         self.n_jobs = n_jobs
 
     def fit(self, X, y=None):
@@ -43,12 +44,14 @@ class Recorder:
 
     def __init__(self, draw: np.random.Generator | None = None):
         self.draw, self.answers = draw, []
+        self.search: Search | None = None
 
-    def __call__(self, points: Mixtures, k: int) -> np.ndarray:
+    def __call__(self, points: Mixtures, k: int, queries: Mixtures | None = None) -> np.ndarray:
         if self.draw is None:
-            answer = nearest(points, k).rows
+            self.search = self.search or Search(points.pixels)
+            answer = self.search.nearest(points, k, queries=queries).rows
         else:
-            answer = self.draw.integers(0, len(points), (len(points), k))
+            answer = self.draw.integers(0, len(points), (len(points if queries is None else queries), k))
         self.answers.append(answer)
         return answer
 
@@ -67,6 +70,14 @@ def sampler(method: str, labels: np.ndarray, seed: int, classes, target, lists, 
     smote = SMOTE(
         sampling_strategy=over, random_state=seed, **({} if smotes is None else {"k_neighbors": Listed(smotes)})
     )
+    if method == "borderline_smote":
+        # It asks among all rows for 10 besides the first, then within the class for 5.
+        wide, narrow = (Listed([a for a in smotes or () if a.shape[1] == k], k) for k in (11, 6))
+        given = {} if smotes is None else {"m_neighbors": wide, "k_neighbors": narrow}
+        return [BorderlineSMOTE(sampling_strategy=over, random_state=seed, **given)]
+    if method == "adasyn":
+        given = {} if smotes is None else {"n_neighbors": Listed(smotes, 6)}
+        return [ADASYN(sampling_strategy=over, random_state=seed, **given)]
     if cleaner is not None:
         monkeypatch.setattr(_tomek_links, "NearestNeighbors", lambda **asked: Listed([cleaner[0]]))
 
@@ -101,7 +112,7 @@ def decided_by_reference(
     """Rows and labels of imbalanced-learn, the rows with the two columns if it is given its neighbours."""
     lists = None
     if answers is not None:
-        mixes, cleans = method.startswith("smote"), method != "smote"
+        mixes, cleans = method.startswith("smote"), method in ("tomek", "enn", "smote_tomek", "smote_enn")
         before = answers[:-1] if cleans else answers
         cleaner = None
         if cleans and answers:

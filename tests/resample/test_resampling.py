@@ -179,3 +179,8 @@ def test_classes_limit_which_ones_grow():
         after = resample(faces, train(faces), method, classes=["disgust"]).counts()
         assert after == [max(before) if c == 1 else n for c, n in enumerate(before)]
     assert CLASSES[1] == "disgust"
+    faces = small_faces(0, spread=120)  # so that disgust has a border
+    for method in ("borderline_smote", "adasyn"):
+        after = resample(faces, train(faces), method, classes=["disgust"]).counts()
+        assert abs(after[1] - max(before)) <= (method == "adasyn") * before[1] / 2
+        assert after[:1] + after[2:] == before[:1] + before[2:]
