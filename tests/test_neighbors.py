@@ -280,6 +280,31 @@ class TestEstimator:
             PixelNeighbors().fit(rows[0])
 
 
+def dense_checks():
+    """Pairs (sampler, check) of imbalanced-learn's own battery for samplers, those of sparse matrices left out."""
+    from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE
+    from imblearn.under_sampling import EditedNearestNeighbours
+    from imblearn.utils.estimator_checks import parametrize_with_checks
+
+    samplers = [
+        SMOTE(random_state=0, k_neighbors=PixelNeighbors(6)),
+        BorderlineSMOTE(random_state=0, k_neighbors=PixelNeighbors(6), m_neighbors=PixelNeighbors(11)),
+        ADASYN(random_state=0, n_neighbors=PixelNeighbors(6)),
+        EditedNearestNeighbours(n_neighbors=PixelNeighbors(4)),
+    ]
+    marks = parametrize_with_checks(samplers).args[1]
+    for sampler, check in marks:
+        name = getattr(check, "func", check).__name__
+        if "sampler" in name and "sparse" not in name:
+            yield pytest.param(sampler, check, id=f"{type(sampler).__name__}-{name}")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("sampler", "check"), list(dense_checks()))
+def test_imbalanced_learns_own_checks_pass_with_our_search_inside(sampler, check):
+    check(sampler)
+
+
 class TestShadows:
     """No two points may be further apart in their shadows than they are, or a neighbour would be lost."""
 

@@ -52,15 +52,19 @@ def measure(
         Seeds beside imbalanced-learn; rows of synthetic faces for growth.
     """
     kept = json.loads(out.read_text()) if out.is_file() else {"machine": machine(), "jobs": {}}
+    growing = [(f"growth/{rows}", ["growth", str(rows)]) for rows in sizes]
     jobs: list[tuple[str, list[str]]] = []
-    for method in METHODS:
-        for seed in seeds if method in SEEDED else seeds[:1]:
+    # Seed by seed, so that a run that is stopped early has something of everything.
+    for number, seed in enumerate(seeds):
+        for method in METHODS if number == 0 else [m for m in METHODS if m in SEEDED]:
             for side in ("ours", "imblearn"):
                 jobs.append((f"{method}/{seed}/{side}", [side, method, str(seed), str(store), data]))
-    jobs += [(f"growth/{rows}", ["growth", str(rows)]) for rows in sizes]
+        jobs += growing if number == 0 else []
     with tempfile.TemporaryDirectory(prefix="ensemble-fer-bench-") as folder:
         for name, arguments in jobs:
-            if name in kept["jobs"]:
+            # Of a pair both are measured again, so that they ran one after the other, and on the same rows.
+            pair = name.replace("/ours", "/imblearn")
+            if pair in kept["jobs"] and name in kept["jobs"]:
                 continue
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
             command = [sys.executable, "-m", "ensemble_fer.benchmarks.resampling", "--job", folder, *arguments]
@@ -77,7 +81,7 @@ def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
     """The command, start to stored result, and which rows it kept."""
     from ensemble_fer.neighbors import Search
     from ensemble_fer.resample import load_resampling, make_resampling
-    from ensemble_fer.store import Store, need_data
+    from ensemble_fer.store import Artifact, Store, need_data
 
     target = folder / f"{method}-{seed}"
     # The set alone is copied: nothing that this run should make is there already, and the store stays as it is.
@@ -88,6 +92,7 @@ def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
     source = opened.get("data", data)
     with timed(Search, "nearest") as spent:
         made = make_resampling(opened, source, method=method, seed=seed, quiet=True)
+    assert isinstance(made, Artifact)
     rows = load_resampling(made)
     np.savez(folder / f"{method}-{seed}.npz", a=rows.parent_a, b=rows.parent_b, w=rows.weight, labels=rows.labels)
     return {"search": round(spent[0], 2), "seconds": made.metrics["seconds"], "rows": len(rows), "peak_mb": peak_mb()}

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
+from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.neighbors import Mixtures, nearest
 from ensemble_fer.resample import ResamplingWarning, resample
 from ensemble_fer.types import N_CLASSES, FaceSet, Kind
@@ -98,3 +102,40 @@ def test_two_classes_of_one_size_draw_the_same_numbers_as_an_integer_seed_restar
     first, second = (np.flatnonzero((made.kind == Kind.SYNTHETIC) & (made.labels == c)) for c in (0, 1))
     assert np.array_equal(made.weight[first], made.weight[second])
     assert np.array_equal(made.parent_a[first] + 20, made.parent_a[second])
+
+
+@st.composite
+def odd_faces(draw: st.DrawFn) -> FaceSet:
+    """Few rows with copies, of few grey levels, of one grey level, or all equal; classes of any size from one row."""
+    sizes = draw(st.lists(st.integers(1, 14), min_size=2, max_size=4))
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    levels = draw(st.sampled_from([1, 2, 5, 256]))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    images = random.integers(0, levels, (len(labels), 2, 2))
+    if draw(st.booleans()):
+        images[:] = images[:, :1, :1]
+    order = random.permutation(len(labels))
+    copied = random.random(len(labels)) < draw(st.sampled_from([0, 0.4]))
+    images[copied] = images[random.integers(0, len(labels), copied.sum())]
+    return FaceSet(images, labels[order], np.zeros(len(labels)), "odd")
+
+
+@settings_of(max_examples=150, deadline=None)
+@given(odd_faces(), st.sampled_from(["smote", "tomek", "enn", "smote_tomek", "smote_enn"]), st.integers(0, 3))
+def test_what_is_refused_and_what_is_decided_of_odd_faces(faces, method, seed):
+    """Given our lists; where imbalanced-learn refuses, so do we, and say what to do."""
+    rows = np.arange(len(faces))
+    search = Recorder()
+    try:
+        decided_by_reference(method, faces.images, faces.labels, seed, answers=None, monkeypatch=None)
+    except ValueError:
+        with pytest.raises(EnsembleFerError, match=r"Use|instead"):
+            resample(faces, part_of(faces, rows), method, seed=seed)
+        return
+    ours = resample(faces, part_of(faces, rows), method, seed=seed, neighbors=search)
+    with pytest.MonkeyPatch.context() as patch:
+        theirs, codes = decided_by_reference(
+            method, faces.images, faces.labels, seed, answers=search.answers, monkeypatch=patch
+        )
+    assert np.array_equal(ours.labels, codes)
+    assert np.array_equal(our_rows(ours, faces.images, rows)[:, : theirs.shape[1]], theirs)
