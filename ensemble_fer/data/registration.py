@@ -66,26 +66,40 @@ def sample(images: Floats, maps: NDArray) -> tuple[Floats, Floats]:
         1 where the map stays on the picture, else 0.
     """
     n, s, _ = images.shape
-    centre = (s - 1) / 2
-    grid = np.arange(s, dtype=np.float32) - np.float32(centre)
-    rows, columns = (
-        a[:, 0, None, None] * grid[:, None] + a[:, 1, None, None] * grid + a[:, 2, None, None] + np.float32(centre)
-        for a in (maps[:, 0].astype(np.float32), maps[:, 1].astype(np.float32))
-    )
-    edge = 0.01
-    inside = (rows > -edge) & (rows < s - 1 + edge) & (columns > -edge) & (columns < s - 1 + edge)
-    np.clip(rows, 0, s - 1.001, out=rows)
-    np.clip(columns, 0, s - 1.001, out=columns)
-    top, left = rows.astype(np.int32), columns.astype(np.int32)
-    rows -= top
-    columns -= left
-    at = top * s + left + (np.arange(n, dtype=np.int32) * s * s)[:, None, None]
+    centre, edge = np.float32((s - 1) / 2), np.float32(0.01)
+    at = maps.astype(np.float32).reshape(-1, 3) @ _grid(s)
+    inside = np.abs(at).reshape(n, 2, s * s).max(1) < centre + edge
+    at += centre
+    np.clip(at, 0, s - 1.001, out=at)
+    whole = np.trunc(at)
+    at -= whole
+    down, right = at.reshape(n, 2, s * s).transpose(1, 0, 2)
+    top, left = whole.reshape(n, 2, s * s).transpose(1, 0, 2)
+    top *= s
+    top += left
+    corner = top.astype(np.intp)
+    corner += (np.arange(n) * s * s)[:, None]
+    # The four pixels around are those at the corner in the picture and in three copies moved by one pixel.
     flat = images.reshape(-1)
-    upper, lower = flat[at], flat[at + s]
-    upper += columns * (flat[at + 1] - upper)
-    lower += columns * (flat[at + s + 1] - lower)
-    upper += rows * (lower - upper)
-    return upper, inside.astype(np.float32)
+    seen, other, lower = (np.take(flat[move:], corner, mode="clip") for move in (0, 1, s))
+    other -= seen
+    other *= right
+    seen += other
+    np.take(flat[s + 1 :], corner, mode="clip", out=other)
+    other -= lower
+    other *= right
+    lower += other
+    lower -= seen
+    lower *= down
+    seen += lower
+    return seen.reshape(n, s, s), inside.reshape(n, s, s).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _grid(side: int) -> Floats:
+    """Coordinates from the centre of all pixels of a picture, and 1: [3, side * side] as maps multiply them."""
+    line = np.arange(side, dtype=np.float32) - np.float32((side - 1) / 2)
+    return np.stack([np.repeat(line, side), np.tile(line, side), np.ones(side * side, np.float32)])
 
 
 def correlation(first: Floats, second: Floats, inside: Floats | None = None) -> Floats:
@@ -117,38 +131,84 @@ def align(first: Floats, second: Floats, maps: NDArray, steps: int) -> tuple[Flo
         The map that gave it.
     """
     n, s, _ = first.shape
-    grid = np.arange(s, dtype=np.float32) - np.float32((s - 1) / 2)
+    down, right, _ = _grid(s).reshape(3, s, s)
     maps = maps.astype(np.float64)
     best, kept = np.full(n, -1, np.float32), maps.copy()
+    # The second picture, what explains it: the first, a constant, and its derivatives by the six numbers of the map.
+    design = np.empty((n, 9, s, s), np.float32)
+    rows = design.reshape(n, 9, s * s)
     for step in range(steps + 1):
         seen, inside = sample(first, maps)
-        score = correlation(seen, second, inside)
+        np.multiply(second, inside, out=design[:, 0])
+        np.multiply(seen, inside, out=design[:, 1])
+        design[:, 2] = inside
+        if step < steps:
+            dy, dx = design[:, 3], design[:, 4]
+            _slopes(seen, dy, dx)
+            dy *= inside
+            dx *= inside
+            for number, slope, along in ((5, dy, down), (6, dy, right), (7, dx, down), (8, dx, right)):
+                np.multiply(slope, along, out=design[:, number])
+        gram = _products(rows) if step < steps else np.einsum("nik,njk->nij", rows[:, :3], rows[:, :3])
+        score = _correlation_of(gram)
         better = (score > best) & _plausible(maps, s)
         best[better], kept[better] = score[better], maps[better]
-        if step == steps:
-            break
-        dy, dx = np.gradient(seen, axis=(1, 2))
-        dy *= inside
-        dx *= inside
-        down = grid[:, None]
-        terms = (seen * inside, inside, dy, dx, dy * down, dy * grid, dx * down, dx * grid)
-        design = np.stack(terms, 1).reshape(n, len(terms), s * s)
-        gram = (design @ design.transpose(0, 2, 1)).astype(np.float64)
-        # A slight pull towards no change; without it flat pictures have no solution.
-        gram[:, range(len(terms)), range(len(terms))] = np.einsum("nii->ni", gram) * 1.002 + 1e-3
-        target = (design @ (second * inside).reshape(n, s * s, 1)).astype(np.float64)
-        fit = np.linalg.solve(gram, target)[:, :, 0]
-        gain = np.where(np.abs(fit[:, 0]) < 0.2, 0.2, fit[:, 0])
-        change = fit[:, 2:] / gain[:, None]
-        shift = np.clip(change[:, :2], -s / 24, s / 24)
-        turn = np.clip(change[:, 2:], -0.08, 0.08).reshape(n, 2, 2)
-        linear = maps[:, :, :2]
-        maps = np.concatenate(
-            [linear + linear @ turn, maps[:, :, 2:] + linear @ shift[:, :, None]],
-            axis=2,
-        )
-        maps[:, :, 2] = np.clip(maps[:, :, 2], -SHIFT * s, SHIFT * s)
+        if step < steps:
+            maps = _improved(maps, gram[:, 1:, 1:], gram[:, 1:, :1], s)
     return best, kept
+
+
+def _products(rows: Floats) -> NDArray[np.float64]:
+    """Inner products [n, 9, 9] of nine rows [n, 9, p] with each other.
+
+    Of many small products BLAS makes those of 8 x 8 more than twice as fast as those of 9 x 9, or of a matrix with
+    itself; the two that are left over, of the first and of the last row with themselves, are made apart.
+    """
+    out = np.empty((len(rows), 9, 9))
+    out[:, 1:, :8] = rows[:, 1:] @ rows[:, :8].transpose(0, 2, 1)
+    out[:, 0, 1:] = out[:, 1:, 0]
+    out[:, 1:8, 8] = out[:, 8, 1:8]
+    for k in (0, 8):
+        out[:, k, k] = np.einsum("nk,nk->n", rows[:, k], rows[:, k])
+    return out
+
+
+def _slopes(pictures: Floats, dy: Floats, dx: Floats) -> None:
+    """Derivatives of pictures [n, s, s] down and to the right: central differences, at borders one-sided ones."""
+    for axis, out in ((1, dy), (2, dx)):
+        values, slopes = np.moveaxis(pictures, axis, 0), np.moveaxis(out, axis, 0)
+        np.subtract(values[2:], values[:-2], out=slopes[1:-1])
+        slopes[1:-1] *= 0.5
+        np.subtract(values[1], values[0], out=slopes[0])
+        np.subtract(values[-1], values[-2], out=slopes[-1])
+
+
+def _correlation_of(gram: NDArray) -> NDArray[np.float64]:
+    """Correlation of two pictures from the products of the second, the first and 1 over the pixels inside."""
+    gram = gram[:, :3, :3].astype(np.float64)
+    weight = np.maximum(gram[:, 2, 2], 1)
+    norms = [gram[:, k, k] - gram[:, k, 2] ** 2 / weight for k in (0, 1)]
+    product = np.maximum(norms[0], 0) * np.maximum(norms[1], 0)
+    shared = gram[:, 0, 1] - gram[:, 0, 2] * gram[:, 1, 2] / weight
+    return np.where(product > (1e-6 * weight) ** 2, shared / np.sqrt(product + 1e-30), 0)
+
+
+def _improved(maps: NDArray, gram: NDArray, target: NDArray, side: int) -> NDArray[np.float64]:
+    """The maps after one step of least squares."""
+    n = len(gram)
+    diagonal = np.einsum("nii->ni", gram)
+    # A slight pull towards no change; without it flat pictures have no solution.
+    diagonal *= 1.002
+    diagonal += 1e-3
+    fit = np.linalg.solve(gram, target)[:, :, 0]
+    gain = np.where(np.abs(fit[:, 0]) < 0.2, 0.2, fit[:, 0])
+    change = fit[:, 2:] / gain[:, None]
+    shift = np.clip(change[:, :2], -side / 24, side / 24)
+    turn = np.clip(change[:, 2:], -0.08, 0.08).reshape(n, 2, 2)
+    linear = maps[:, :, :2]
+    maps = np.concatenate([linear + linear @ turn, maps[:, :, 2:] + linear @ shift[:, :, None]], axis=2)
+    maps[:, :, 2] = np.clip(maps[:, :, 2], -SHIFT * side, SHIFT * side)
+    return maps
 
 
 def _plausible(maps: NDArray, side: int) -> NDArray[np.bool_]:

@@ -15,8 +15,7 @@ Groups are the connected components of the pairs. ``docs/twins.md`` shows where 
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,9 @@ from numpy.typing import NDArray
 
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.registration import Floats, align, band, correlation, identity_maps, sample
-from ensemble_fer.data.screening import screened
+from ensemble_fer.data.screening import Screen
 from ensemble_fer.files import save_arrays
+from ensemble_fer.neighbors.products import one_blas_thread
 from ensemble_fer.runtime import cpu_count, progress
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import TwinMap
@@ -46,8 +46,8 @@ THRESHOLDS = {
 }
 # Blurs in pixels between which detail is compared, and between which pictures are aligned.
 FINE, BROAD = (0.6, 2.0), (0.8, 4.0)
-# Pairs aligned together, few enough to stay in cache; batches that may wait for their turn.
-BATCH, AHEAD = 128, 32
+# Pairs aligned together, few enough to stay in the cache.
+BATCH = 128
 
 Ints = NDArray[np.int64]
 
@@ -80,7 +80,7 @@ def find_twins(images: NDArray[np.uint8], *, quiet: bool = False) -> TwinMap:
     exact = np.stack([origin[copies], copies], 1)
 
     rows = np.flatnonzero(origin == np.arange(n))
-    variation = np.array([np.std(images[r], dtype=np.float32) for r in rows])
+    variation = _variation(images, rows)
     level = _flat_pairs(images, rows[variation < FLAT])
     textured = rows[variation >= FLAT]
     found = _textured_pairs(images, textured, quiet) if len(textured) > 1 else _nothing()
@@ -137,6 +137,14 @@ def _pick(images: NDArray[np.uint8], rows: Ints, mirrored: NDArray[np.bool_] | N
     return picked
 
 
+def _variation(images: NDArray[np.uint8], rows: Ints) -> Floats:
+    """Standard deviation of some rows in grey levels, float32 [len(rows)]."""
+    out = np.empty(len(rows), np.float32)
+    for k in range(0, len(rows), BATCH):
+        out[k : k + BATCH] = _pick(images, rows[k : k + BATCH]).std((1, 2))
+    return out
+
+
 def _flat_pairs(images: NDArray[np.uint8], rows: Ints) -> Ints:
     """Flat rows in order of their mean, each with the next where the two are within one grey level."""
     rows = rows[np.argsort([images[r].mean() for r in rows], kind="stable")]
@@ -155,16 +163,21 @@ def _textured_pairs(images: NDArray[np.uint8], rows: Ints, quiet: bool) -> tuple
         good = detail >= DETAIL
         return np.stack([rows[a], rows[b]], 1)[good], plain[good], mirrored[good]
 
-    found = [_nothing()]
-    pending: deque[Future] = deque()
+    def block(start: int) -> list[tuple[Ints, Floats, NDArray[np.bool_]]]:
+        candidates = sieve.block(start)
+        return [decided(candidates[k : k + BATCH]) for k in range(0, len(candidates), BATCH)]
+
     # NumPy lets go of the interpreter while it works on a batch, so threads use all cores.
-    with ThreadPoolExecutor(cpu_count()) as pool, progress(len(rows), "looking for twins", quiet=quiet) as advance:
-        for done, candidates in screened(images[rows], screen=SCREEN, tangent=TANGENT):
-            pending.extend(pool.submit(decided, candidates[k : k + BATCH]) for k in range(0, len(candidates), BATCH))
-            while len(pending) > AHEAD:
-                found.append(pending.popleft().result())
-            advance(done)
-        found.extend(work.result() for work in pending)
+    with (
+        ThreadPoolExecutor(cpu_count()) as pool,
+        one_blas_thread(),
+        progress(len(rows), "looking for twins", quiet=quiet) as advance,
+    ):
+        sieve = Screen(images[rows], screen=SCREEN, tangent=TANGENT)
+        found = [_nothing()]
+        for start, part in zip(sieve.starts, pool.map(block, sieve.starts), strict=True):
+            found.extend(part)
+            advance(min(sieve.tall, len(rows) - start))
     pairs, plain, mirrored = (np.concatenate(part) for part in zip(*found, strict=True))
     # A symmetric picture passes both ways round; the better one is kept.
     order = np.lexsort((-plain, pairs[:, 1], pairs[:, 0]))
@@ -188,7 +201,7 @@ def compare(first: Floats, second: Floats) -> tuple[Floats, Floats]:
         Correlation of what is finer than about 5 pixels, after alignment: distinct faces seldom exceed 0.75.
         Pairs that fail at half the resolution keep what they reached there, at most ``COARSE``.
     plain : float32 [n]
-        Correlation of the mean-free pixels after the same alignment.
+        Correlation of the mean-free pixels after the same alignment; 0 for pairs that fail at half the resolution.
     """
     small = band(first, *BROAD, step=2), band(second, *BROAD, step=2)
     score, maps = align(*small, identity_maps(len(first)), steps=2)
@@ -197,8 +210,9 @@ def compare(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     rest = np.flatnonzero(score >= COARSE)
     maps[:, :, 2] *= 2  # pixels here are half as wide
 
-    detail, plain = np.minimum(score, COARSE), correlation(first, second)
+    detail, plain = np.minimum(score, COARSE), np.zeros(len(first), np.float32)
     one, other = first[rest], second[rest]
+    plain[rest] = correlation(one, other)
     fine, fine_other = band(one, *FINE), band(other, *FINE)
     _, maps = align(band(one, *BROAD), band(other, *BROAD), maps[rest], steps=3)
     seen, inside = sample(fine, maps)

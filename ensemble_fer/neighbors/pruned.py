@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.neighbors.dense import Dense
+from ensemble_fer.neighbors.folding import SHARE, Scratch, at_most, folded
 from ensemble_fer.neighbors.points import Mixtures, squared_distances
 from ensemble_fer.neighbors.shadows import Shadows, slack
 
-SHARE = 16  # scores of a row that share one minimum
 GUESSES = 6  # times k: points of which more coordinates are looked at before k are measured
 GIVE_UP = 0.25  # share of points within the limit beyond which shadows do not help
 SOME_PAIRS = 512  # of which coordinates are compared at once
@@ -65,35 +63,31 @@ class Pruned:
         self.columns = np.zeros((self.level + 1, self.wide), np.float32)
         self.columns[:-1, : len(points)] = there.coordinates[0].T
         self.columns[-1, : len(points)] = there.rests[0]
-        self._own = threading.local()
+        self.scratch = Scratch(self.tall, self.wide)
 
     def candidates(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """For these queries: row, point and squared distance of candidates among which the k nearest are."""
         scores = self._scores(ids)
-        folded = scores.reshape(len(ids), SHARE, -1)
-        lowest = folded.min(axis=1)
-        row, column = self._guess(ids, folded, lowest)
+        chunks, lowest = folded(scores, SHARE)
+        row, column = self._guess(ids, chunks, lowest)
         known = _Known(row, column, self._squared(ids[row], column), len(ids), self.k)
         scores[row, column] = np.inf
         own = self.here.squared[ids]
 
         bound = ((known.limit * self.unit * (1 + 1e-4) - own + self.slack) / 2).astype(np.float32)
-        row, chunk = np.nonzero(lowest <= bound[:, None])
-        near = folded[row, :, chunk]
-        which, part = np.nonzero(near <= bound[row][:, None])
-        if len(which) > GIVE_UP * scores.size:
+        row, column = at_most(chunks, lowest, bound)
+        if len(row) > GIVE_UP * scores.size:
             return self.dense.candidates(ids)
-        row, column = row[which], chunk[which] + part * lowest.shape[1]
-        shadow = 2 * near[which, part] + own[row].astype(np.float32)
+        shadow = 2 * scores[row, column] + own[row].astype(np.float32)
         self._settle(ids, known, row, column, shadow)
         return known.row, known.column, known.squared
 
-    def _guess(self, ids: NDArray, folded: NDArray, lowest: NDArray) -> tuple[NDArray, NDArray]:
+    def _guess(self, ids: NDArray, chunks: NDArray, lowest: NDArray) -> tuple[NDArray, NDArray]:
         """For each query k points that are near: of the best of some chunks those whose whole shadows are nearest."""
         some = min(GUESSES * self.k, lowest.shape[1])
         chunk = np.argpartition(lowest, some - 1, axis=1)[:, :some].ravel()
         row = np.repeat(np.arange(len(ids)), some)
-        column = chunk + folded[row, :, chunk].argmin(axis=1) * lowest.shape[1]
+        column = chunk + chunks[row, :, chunk].argmin(axis=1) * lowest.shape[1]
         apart = sum(self._further(ids[row], column, number) for number in range(len(self.there.levels)))
         apart = apart + (self.here.rests[-1, ids[row]] - self.there.rests[-1, column]) ** 2
         best = np.argpartition(apart.reshape(-1, some), self.k - 1, axis=1)[:, : self.k]
@@ -101,11 +95,7 @@ class Pruned:
 
     def _scores(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """``|t|^2 / 2 - <s, t>`` of the shadows of these queries and all points, float32 [len(ids), wide]."""
-        held = getattr(self._own, "scores", None)
-        if held is None:
-            # Used again for every tile: fresh pages would cost more than the arithmetic on them.
-            held = self._own.scores = np.empty((self.tall, self.wide), np.float32)
-        scores = held[: len(ids)]
+        scores = self.scratch.tile(len(ids), self.wide)
         rows = np.concatenate([self.here.coordinates[0][ids], self.here.rests[0, ids, None]], axis=1)
         np.matmul(rows, self.columns, out=scores)
         return np.subtract(self.half, scores, out=scores)

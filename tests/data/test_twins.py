@@ -12,7 +12,7 @@ from PIL import Image
 
 from ensemble_fer.data.importing import store_faces
 from ensemble_fer.data.registration import align, band, correlation, identity_maps, sample
-from ensemble_fer.data.screening import screened
+from ensemble_fer.data.screening import Screen
 from ensemble_fer.data.twins import SCREEN, TANGENT, compare, find_twins, groups_of, twins_of
 from ensemble_fer.store import Store
 from ensemble_fer.types import FaceSet, TwinMap
@@ -166,9 +166,8 @@ def test_screen_against_all_pairs_one_by_one(planted):
             close = min(abs(r - SCREEN), abs(share - TANGENT)) < 1e-3
             if close or share >= TANGENT:
                 (unsure if close else wanted).add((a, b, mirrored))
-    blocks = list(screened(images, screen=SCREEN, tangent=TANGENT))
-    got = [tuple(map(int, p)) for _, pairs in blocks for p in pairs]
-    assert sum(done for done, _ in blocks) == len(images)
+    sieve = Screen(images, screen=SCREEN, tangent=TANGENT)
+    got = [tuple(map(int, p)) for start in sieve.starts for p in sieve.block(start)]
     assert len(set(got)) == len(got)
     assert wanted <= set(got) <= wanted | unsure
     assert len(wanted) >= 10
@@ -178,8 +177,8 @@ def test_screen_does_not_depend_on_tiles(planted, monkeypatch):
     import ensemble_fer.data.screening as screening
 
     def all_pairs() -> set:
-        blocks = screened(planted[0], screen=SCREEN, tangent=TANGENT)
-        return {tuple(map(int, p)) for _, pairs in blocks for p in pairs}
+        sieve = Screen(planted[0], screen=SCREEN, tangent=TANGENT)
+        return {tuple(map(int, p)) for start in sieve.starts for p in sieve.block(start)}
 
     whole = all_pairs()
     monkeypatch.setattr(screening, "TALL", 16)
