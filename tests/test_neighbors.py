@@ -329,7 +329,7 @@ class TestShadows:
         values = points.values(np.arange(len(points)))
         true = ((values[:, None] - values[None]) ** 2).sum(axis=2)
         cast, scale = self.cast(points, 300)
-        assert cast.levels == (64, 128, 256, 300)
+        assert cast.levels == (64, 128, 300)
         apart = np.zeros_like(true)
         for number, level in enumerate(cast.levels):
             own, rest = cast.coordinates[number].astype(float), cast.rests[number].astype(float)

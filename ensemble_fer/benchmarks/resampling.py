@@ -59,7 +59,8 @@ def measure(
         for method in METHODS if number == 0 else [m for m in METHODS if m in SEEDED]:
             for side in ("ours", "imblearn"):
                 jobs.append((f"{method}/{seed}/{side}", [side, method, str(seed), str(store), data]))
-        jobs += growing if number == 0 else []
+        jobs += growing[:-1] if number == 0 else []
+    jobs += growing[-1:]
     with tempfile.TemporaryDirectory(prefix="ensemble-fer-bench-") as folder:
         for name, arguments in jobs:
             # Of a pair both are measured again, so that they ran one after the other, and on the same rows.

@@ -10,9 +10,10 @@ from ensemble_fer.neighbors.folding import SHARE, Scratch, at_most, folded
 from ensemble_fer.neighbors.points import Mixtures, squared_distances
 from ensemble_fer.neighbors.shadows import Shadows, slack
 
-GUESSES = 6  # times k: points of which more coordinates are looked at before k are measured
+GUESSES = 4  # times k: points of which more coordinates are looked at before k are measured
 GIVE_UP = 0.25  # share of points within the limit beyond which shadows do not help
 SOME_PAIRS = 512  # of which coordinates are compared at once
+NEVER = 1e30  # a score; not infinite, since a product may meet it with 0
 TILE = 32 << 20  # bytes of scores that a thread holds
 
 
@@ -57,12 +58,13 @@ class Pruned:
         self.unit = unit
         self.wide = -(-len(points) // SHARE) * SHARE
         self.tall = int(np.clip(min(memory // 8, TILE) // (4 * self.wide), 8, 256))
-        # Columns beyond the points are never near to anything.
-        self.half = np.full(self.wide, np.inf, np.float32)
-        self.half[: len(points)] = there.squared / 2
-        self.columns = np.zeros((self.level + 1, self.wide), np.float32)
-        self.columns[:-1, : len(points)] = there.coordinates[0].T
-        self.columns[-1, : len(points)] = there.rests[0]
+        # The last row is half the squared length, so that one product makes whole scores. Columns beyond the points
+        # are never near to anything.
+        self.columns = np.zeros((self.level + 2, self.wide), np.float32)
+        self.columns[:-2, : len(points)] = there.coordinates[0].T
+        self.columns[-2, : len(points)] = there.rests[0]
+        self.columns[-1] = NEVER
+        self.columns[-1, : len(points)] = there.squared / 2
         self.scratch = Scratch(self.tall, self.wide)
 
     def candidates(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
@@ -96,9 +98,11 @@ class Pruned:
     def _scores(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """``|t|^2 / 2 - <s, t>`` of the shadows of these queries and all points, float32 [len(ids), wide]."""
         scores = self.scratch.tile(len(ids), self.wide)
-        rows = np.concatenate([self.here.coordinates[0][ids], self.here.rests[0, ids, None]], axis=1)
-        np.matmul(rows, self.columns, out=scores)
-        return np.subtract(self.half, scores, out=scores)
+        rows = np.empty((len(ids), self.level + 2), np.float32)
+        np.negative(self.here.coordinates[0][ids], out=rows[:, :-2])
+        np.negative(self.here.rests[0, ids], out=rows[:, -2])
+        rows[:, -1] = 1
+        return np.matmul(rows, self.columns, out=scores)
 
     def _settle(self, ids: NDArray, known: _Known, row: NDArray, column: NDArray, shadow: NDArray) -> None:
         """Measure candidates until those that are left are too far: more coordinates, the nearest first."""

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from ensemble_fer.neighbors.points import Mixtures
 
 U = 2.0**-24
-LEVELS = (64, 128, 256, 512)
-_SAMPLE, _SPARE, _ROUNDS = 2048, 16, 2
+LEVELS = (64, 128, 384)
+_SAMPLE, _SPARE, _ROUNDS = 2048, 48, 1
 _BATCH = 1024
 
 
