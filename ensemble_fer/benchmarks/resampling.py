@@ -101,7 +101,7 @@ def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
     rows = load_resampling(made)
     np.savez(folder / f"{method}-{seed}.npz", a=rows.parent_a, b=rows.parent_b, w=rows.weight, labels=rows.labels)
     return {
-        "search": round(spent[0], 2),
+        "search": round(spent[0], 3),
         "seconds": made.metrics["seconds"],
         "rows": len(rows),
         "peak_mb": peak_mb(),
@@ -138,8 +138,8 @@ def imblearn(folder: Path, method: str, seed: int, store: str, data: str) -> dic
     images = faces.images.reshape(len(faces), -1)
     own, theirs = _digests(lambda i: _mixed(images, mine, i), len(mine["a"])), _digests(lambda i: made[i], len(made))
     return {
-        "search": round(spent[0], 2),
-        "seconds": round(done - began, 2),
+        "search": round(spent[0], 3),
+        "seconds": round(done - began, 3),
         "rows": len(made),
         "peak_mb": peak,
         "only_ours": sum((own - theirs).values()),
