@@ -211,7 +211,10 @@ def timed(owner: type, name: str) -> Iterator[list[float]]:
 def tables(kept: dict) -> str:
     """The figures as Markdown: medians over seeds, and ratios."""
     jobs = kept["jobs"]
+    kind = kept["machine"]
     lines = [
+        f"{kind['cores']} cores of {kind['processor']}, Python {kind['python']}.",
+        "",
         "| method | search, ours | imbalanced-learn | ratio | whole, ours | imbalanced-learn | ratio | peak, ours | "
         "imbalanced-learn | rows that differ |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -84,7 +84,7 @@ def resample(
     from ensemble_fer.store import Artifact, need_data
 
     opened = open_store(store)
-    options = SearchOptions(chosen_space(opened, space, device), bytes_of(memory), device)
+    options = SearchOptions(chosen_space(opened, space), bytes_of(memory), device)
     made = make_resampling(
         opened,
         need_data(opened, data),
@@ -111,12 +111,12 @@ def resample(
         remark(f"synthetic faces between their parents: {sheet}")
 
 
-def chosen_space(store: Store, text: str, device: str) -> Space | None:
+def chosen_space(store: Store, text: str) -> Space | None:
     """The space of a name. Only a member's needs torch, which takes seconds to import."""
     if text.startswith("run:"):
         from ensemble_fer.train.spaces import space_of
 
-        return space_of(store, text, device=device)
+        return space_of(store, text)
     from ensemble_fer.resample.spaces import PIXELS, pca_space
 
     return None if text == PIXELS else pca_space(text)

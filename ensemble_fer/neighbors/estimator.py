@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ensemble_fer.neighbors.points import Mixtures
-from ensemble_fer.neighbors.search import Search
+from ensemble_fer.neighbors.search import CAP, Search
 
 
 class PixelNeighbors(BaseEstimator):
@@ -22,21 +22,25 @@ class PixelNeighbors(BaseEstimator):
         How many to answer with when ``kneighbors`` is not told.
     n_jobs : int, optional
         Taken because samplers set it; the search uses the processors there are.
+    memory : int
+        Bytes that a search may take beside the fitted rows.
 
     Examples
     --------
     ``SMOTE(k_neighbors=PixelNeighbors(6))`` for five neighbours besides the face itself.
     """
 
-    def __init__(self, n_neighbors: int = 5, n_jobs: int | None = None) -> None:
+    def __init__(self, n_neighbors: int = 5, n_jobs: int | None = None, memory: int = CAP) -> None:
         self.n_neighbors = n_neighbors
         self.n_jobs = n_jobs
+        self.memory = memory
 
     def fit(self, X: ArrayLike, y: Any = None) -> PixelNeighbors:
         """Keep the rows to search among, ``[n, p]``, finite. Whole values 0 to 255 of any dtype are kept as bytes."""
         self.pixels_ = _as_rows(X)
         self.n_features_in_ = self.pixels_.shape[1]
         self.n_samples_fit_ = len(self.pixels_)
+        self.search_ = Search(self.pixels_, memory=self.memory + self.pixels_.nbytes)
         return self
 
     def kneighbors(self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True):
@@ -47,7 +51,7 @@ class PixelNeighbors(BaseEstimator):
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         fitted = Mixtures.faces(self.pixels_)
-        search = Search(self.pixels_)
+        search = self.search_
         if X is None:
             found = search.nearest(fitted, k + 1)
             # Where more than k copies come first, the row itself is not in its own list: then the last goes.

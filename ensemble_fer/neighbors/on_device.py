@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.errors import MissingError
+from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.neighbors.dense import Dense
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.pruned import GIVE_UP
@@ -31,6 +31,8 @@ def torch_device(name: str) -> Any | None:
     MissingError
         A GPU was asked for by name and torch finds none.
     """
+    if name == "mps":
+        raise UsageError("the search for neighbours runs on cpu or cuda. Use:  --device cpu")
     if name == "cpu" or (name == "auto" and not Path("/proc/driver/nvidia/version").exists()):
         return None
     # By name, so that whoever only searches does not load torch: the rooms above promise to do without it.
@@ -73,7 +75,7 @@ class OnDevice:
         self.asked = self.points if itself else self._placed(asked)
         self.columns, self.rows = self._whole(there), self._whole(here)
         self.half, self.own = self._put(there.squared / 2).float(), self._put(here.squared)
-        self.slack = slack(there.levels[-1], max(there.squared.max(), here.squared.max()))
+        self.slack = slack(there.levels[-1], max(there.largest, here.largest))
 
     def candidates(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """For these queries: row, point and squared distance of candidates among which the k nearest are."""

@@ -37,7 +37,9 @@ class Mixtures:
     def faces(cls, pixels: NDArray, rows: NDArray[np.int64] | None = None) -> Mixtures:
         """Each face as it is: all of them, or these rows."""
         chosen = np.arange(len(pixels)) if rows is None else np.asarray(rows, np.int64)
-        return cls(pixels.reshape(len(pixels), -1), chosen, chosen, np.zeros(len(chosen)))
+        # The same object where it is a table already: a search knows its own table by that.
+        table = pixels if pixels.ndim == 2 else pixels.reshape(len(pixels), -1)
+        return cls(table, chosen, chosen, np.zeros(len(chosen)))
 
     @cached_property
     def is_table(self) -> bool:

@@ -53,8 +53,7 @@ class Pruned:
         self.points, self.asked, self.k, self.itself, self.dense = points, asked, k, itself, dense
         self.there, self.here = there, here
         self.level = there.levels[0]
-        largest = max(there.squared.max(), here.squared.max())
-        self.slack = slack(self.level, largest)
+        self.slack = slack(self.level, max(there.largest, here.largest))
         self.unit = unit
         self.wide = -(-len(points) // SHARE) * SHARE
         self.tall = int(np.clip(min(memory // 8, TILE) // (4 * self.wide), 8, 256))

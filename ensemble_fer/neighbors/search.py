@@ -41,6 +41,7 @@ TIE = (1e-9, 1e-7)
 SMALL = 1024  # points among which shadows save nothing
 CAP = 1_000_000_000  # bytes
 LEAST = 50_000_000  # bytes beside the table
+TINY = 1e-24  # squared length of all points beside the table, likewise
 FAR = 1e12  # squared length of queries, beside points of length 1, with which float32 has nothing to say
 _AXES_ROWS, _REST = 2048, 100_000_000
 
@@ -115,6 +116,8 @@ class Search:
         """
         if not 1 <= k <= len(points):
             raise UsageError(f"{k} neighbours were asked for among {len(points)} points. Expected 1 to {len(points)}.")
+        if points.pixels is not self.pixels:
+            raise UsageError("these points are of another table than this search. Open a Search on their table.")
         asked = points if queries is None else queries
         if asked.pixels.shape[1] != points.pixels.shape[1]:
             raise UsageError(f"queries have {asked.pixels.shape[1]} pixels, points have {points.pixels.shape[1]}.")
@@ -155,8 +158,8 @@ class Search:
         if not itself:
             own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, pool)
             here = Shadows.of(asked, own, axes.scale, pool, most)
-            if here.squared.max() > FAR:
-                return dense
+        if not TINY < there.largest <= here.largest < FAR and not TINY < here.largest <= there.largest < FAR:
+            return dense
         if self.device is not None:
             return OnDevice(self.device, points, asked, k, there, here, dense, itself=itself, unit=axes.scale**2)
         return Pruned(
@@ -170,9 +173,18 @@ def _ordered(
     """The k nearest of each of n rows among candidates, nearest first, ties by column."""
     order = np.lexsort((column, squared, row))
     row, column, squared = row[order], column[order], squared[order]
-    # Neighbouring distances that count as equal form a run; within a run the smaller row comes first.
+    # Distances that count as equal to the first of a run belong to it; within a run the smaller row comes first.
     new = np.ones(len(row), bool)
     new[1:] = (row[1:] != row[:-1]) | ~same(squared[:-1], squared[1:], dtype)
+    starts = np.flatnonzero(new)
+    ends = np.append(starts[1:], len(row)) - 1
+    for run in np.flatnonzero((ends > starts + 1) & ~same(squared[starts], squared[ends], dtype)):
+        # Steps that are each too small to see may add up: begin a new run where they do.
+        start, end = starts[run], ends[run]
+        first = start
+        for place in range(start + 1, end + 1):
+            if not same(squared[first], squared[place], dtype):
+                new[place], first = True, place
     order = np.lexsort((column, np.cumsum(new)))
     column, squared = column[order], squared[order]
     taken = np.searchsorted(row, np.arange(n))[:, None] + np.arange(k)

@@ -13,13 +13,13 @@ Coordinates of a mixture are the mixture of its parents' coordinates, and its le
 
 Rounding
 --------
-In units of the largest length of a point, with ``u = 2^-24``: coordinates are made in float64 and kept as float32;
-with one mixing they are off by less than ``8 u`` as a vector, so that a product ``<P_s, P_t>`` is off by less than
-``17 u``. Rests are raised, ``r^2 = |s - m|^2 - |P|^2 + 20 u``, so that they are never too short; products of shadows
-are then too small by at most ``17 u``, squared lengths too large by at most ``24 u``. A squared distance of shadows
-exceeds the true one by less than ``2 * 17 u + 2 * 24 u``; products of d + 1 float32 numbers, as the search makes
-them, add ``2 (d + 3) u``. ``slack`` is above all that. A basis that is orthonormal only to 1e-12 changes nothing on
-this scale.
+In units of the largest length of a point or a parent, with ``u = 2^-24``: coordinates are made in float64 and kept as
+float32; with one mixing they are off by less than ``8 u`` as a vector, so that a product ``<P_s, P_t>`` is off by less
+than ``17 u``. Rests are raised, ``r^2 = |s - m|^2 - |P|^2 + 20 u``, so that they are never too short; products of
+shadows are then too small by at most ``17 u``, squared lengths too large by at most ``24 u``. A squared distance of
+shadows exceeds the true one by less than ``2 * 17 u + 2 * 24 u``; a score, made as one product of d + 2 float32
+numbers whose terms sum to at most 1.5, adds ``3 (d + 3) u``. ``slack`` is above all that. A basis that is orthonormal
+only to 1e-12 changes nothing on this scale.
 """
 
 from __future__ import annotations
@@ -129,12 +129,15 @@ class Shadows:
         Squared lengths.
     levels : tuple of int
         Ascending numbers of coordinates, the last one is d.
+    largest : float
+        Squared length of the longest point or parent: the unit of rounding.
     """
 
     coordinates: list[NDArray[np.float32]]
     rests: NDArray[np.float32]
     squared: NDArray[np.float64]
     levels: tuple[int, ...]
+    largest: float
 
     @classmethod
     def of(cls, points: Mixtures, table: Coordinates, scale: float, pool: Executor, most: int = LEVELS[-1]) -> Shadows:
@@ -150,7 +153,11 @@ class Shadows:
             squared -= w * (1 - w) * points.gaps() * scale**2
             coordinates = [np.empty((m, part.shape[1]), np.float32) for part in parts]
         rests = np.empty((len(levels), m), np.float32)
-        raised = 20 * U * squared.max(initial=0.0)
+        largest = squared.max(initial=0.0)
+        if not points.is_table:
+            # What rounding costs a mixture depends on its parents, which may be much longer than it is.
+            largest = max(largest, table.squared[a].max(initial=0.0), table.squared[b].max(initial=0.0))
+        raised = 20 * U * largest
 
         def cast(start: int) -> None:
             some = slice(start, min(m, start + _BATCH))
@@ -166,7 +173,7 @@ class Shadows:
                 rests[number, some] = np.nextafter(np.sqrt(np.maximum(left, 0)).astype(np.float32), np.float32(np.inf))
 
         list(pool.map(cast, range(0, m, _BATCH)))
-        return cls(coordinates, rests, squared, levels)
+        return cls(coordinates, rests, squared, levels, float(largest))
 
     def __len__(self) -> int:
         return len(self.squared)
@@ -179,4 +186,4 @@ def _edges(d: int) -> list[tuple[int, int]]:
 
 def slack(level: int, squared: float) -> float:
     """By how much a squared distance of shadows may exceed the true one, for lengths of at most ``squared ** 0.5``."""
-    return (2 * level + 128) * U * squared
+    return (3 * level + 128) * U * squared

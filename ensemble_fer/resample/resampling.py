@@ -121,6 +121,8 @@ def run(
 ) -> Outcome:
     """``resample`` with its account, without warnings being raised; they are in the account."""
     entry = check(method, seed=seed, target=target, classes=classes)
+    if neighbors is not None and options.space is not None:
+        raise UsageError("both neighbors and a space were given: who finds the neighbours? Give one of them.")
     part.require(Role.TRAIN, purpose=f"resampling with {method}")
     started = time.perf_counter()
     request = _request(faces, part, entry, seed, target, classes, neighbors, options, quiet)

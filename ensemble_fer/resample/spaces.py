@@ -22,7 +22,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class Space:
-    """An embedding of faces, learned from training faces alone.
+    """An embedding of faces, fitted to training faces alone.
 
     Parameters
     ----------
@@ -113,12 +113,15 @@ class SpaceSearch:
         self, pixels: NDArray[np.uint8], space: Space, *, memory: int = CAP, device: str = "cpu", quiet: bool = True
     ) -> None:
         self._opened = lambda rows: Search(rows, memory=memory, device=device, quiet=quiet)
+        self.pixels = pixels
         self._embed = space.learn(pixels)
         self._faces = self._embedded(Mixtures.faces(pixels))
         self._search = self._opened(self._faces)
 
     def nearest(self, points: Mixtures, k: int, *, queries: Mixtures | None = None) -> Neighbors:
         """As ``Search.nearest``. A mixture lies where the space puts the mixed face, not between its parents."""
+        if points.pixels is not self.pixels or (queries is not None and queries.pixels is not self.pixels):
+            raise UsageError("these points are of other faces than this space was opened for.")
         if not points.w.any() and (queries is None or not queries.w.any()):
             asked = None if queries is None else Mixtures.faces(self._faces, queries.a)
             return self._search.nearest(Mixtures.faces(self._faces, points.a), k, queries=asked)

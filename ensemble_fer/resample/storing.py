@@ -83,6 +83,12 @@ def make_resampling(
         check_name(name)
     faces = load_faces(data)
     split_artifact, parts = split_of(store, data, split, quiet=quiet)
+    space = options.space
+    if space is not None and space.split not in (None, split_artifact.id):
+        raise SplitMisuse(
+            f"space {space.title} was learned on the training part of another split than {split!r}: rows that are test "
+            "or select here may have trained it. Give a run of this split."
+        )
     named = None if classes is None else sorted(set(classes), key=CLASSES.index)
     if dry_run:
         codes = None if named is None else tuple(CLASSES.index(c) for c in named)
@@ -107,12 +113,6 @@ def make_resampling(
             sheet.save(folder / "sheet.png", optimize=True)
         return outcome.account
 
-    space = options.space
-    if space is not None and space.split not in (None, split_artifact.id):
-        raise SplitMisuse(
-            f"space {space.title} was learned on the training part of another split than {split!r}: rows that are test "
-            "or select here may have trained it. Give a run of this split."
-        )
     params = {"seed": seed, "target": target, "classes": named}
     if space is not None:
         params["space"] = space.title

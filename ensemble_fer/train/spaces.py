@@ -13,20 +13,19 @@ from ensemble_fer.errors import UsageError
 from ensemble_fer.models import Member
 from ensemble_fer.resample.spaces import PIXELS, Space, pca_space
 from ensemble_fer.store import Store
-from ensemble_fer.train.device import choose_device
 from ensemble_fer.train.running import load_member
 
 
-def space_of(store: Store, text: str, *, device: str = "auto") -> Space | None:
+def space_of(store: Store, text: str) -> Space | None:
     """The space of this name; None for ``pixels``.
 
     Parameters
     ----------
     store : Store
     text : str
-        ``pixels``, ``pca:N``, or ``run:NAME``: what the run's member hands to its last linear layer.
-    device : str
-        Where the member computes.
+        ``pixels``, ``pca:N``, or ``run:NAME``: what the run's member hands to its last linear layer, computed on the
+        processor, so that the space is the same whatever devices there are. The run's checkpoint was chosen on the
+        select part, and so was this space.
 
     Raises
     ------
@@ -38,11 +37,10 @@ def space_of(store: Store, text: str, *, device: str = "auto") -> Space | None:
     if not text.startswith("run:"):
         return pca_space(text)
     run = store.get("run", text.removeprefix("run:"))
-    place = choose_device(device)
 
     def learn(pixels: NDArray[np.uint8]) -> Callable[[NDArray[np.float64]], NDArray]:
         side = round(pixels.shape[1] ** 0.5)
-        member = load_member(run).to(place)
+        member = load_member(run)
         return lambda faces: embedding(member, np.rint(faces).astype(np.uint8).reshape(-1, side, side))
 
     return Space(f"run:{run.id}", learn, split=run.inputs[1], inputs=(run.id,))
@@ -66,4 +64,5 @@ def embedding(member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
             member.eval()(torch.from_numpy(images).to(next(member.parameters()).device))
     finally:
         hook.remove()
-    return taken[-1].flatten(1).cpu().numpy()
+    # Equal faces lie at one point, however a batch was rounded.
+    return np.round(taken[-1].flatten(1).cpu().numpy(), 5)

@@ -52,8 +52,13 @@ def test_sets_that_are_nothing_but_ties(case):
 def way(request, monkeypatch):
     """Both ways of the search: every distance, and what shadows leave, also of sets that are small."""
     monkeypatch.setattr(search, "SMALL", 10**9 if request.param == "products" else 0)
-    monkeypatch.setattr(pruned, "SHARE", 2)
-    return request.param
+    for module in (search, pruned):
+        monkeypatch.setattr(module, "SHARE", 2)
+    monkeypatch.setattr(pruned, "GIVE_UP", 2)
+    taken, candidates = [], pruned.Pruned.candidates
+    monkeypatch.setattr(pruned.Pruned, "candidates", lambda self, ids: taken.append(1) or candidates(self, ids))
+    yield request.param
+    assert bool(taken) == (request.param == "shadows")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -190,3 +195,47 @@ def test_the_training_part_has_the_ties_that_are_known_of_it(real_faces):
     of_class = [np.flatnonzero(labels == code) for code in range(7)]
     ties = [count_ties(found.nearest(Mixtures.faces(pixels, chosen), 7).squared) for chosen in of_class]
     assert sum(ties) == 6356
+
+
+@pytest.mark.parametrize("asked", ["points", "queries"])
+def test_mixtures_that_are_much_shorter_than_their_parents(asked, monkeypatch):
+    """Half-way points of opposite faces lie all but at the middle: their rounding is that of their long parents."""
+    draw = np.random.default_rng(0)
+    faces = draw.integers(0, 256, (1100, 90)).astype(np.uint8)
+    pixels = np.concatenate([faces, 255 - faces])
+    a, b = np.arange(1100), np.arange(1100) + 1100
+    middles = Mixtures(pixels, a, b, 0.5 + draw.normal(0, 1e-5, 1100))
+    monkeypatch.setattr(pruned, "GIVE_UP", 2)
+    if asked == "points":
+        found = nearest(middles, 3)
+        there, here = middles.values(np.arange(1100)), middles.values(np.arange(1100))
+    else:
+        found = nearest(Mixtures.faces(pixels), 3, queries=middles)
+        there, here = pixels.astype(float), middles.values(np.arange(1100))
+    for i in range(0, 1100, 7):
+        squared = ((there - here[i]) ** 2).sum(axis=1)
+        np.testing.assert_allclose(found.squared[i], np.sort(squared)[:3], rtol=1e-6, atol=2e-7)
+
+
+def test_equal_means_equal_to_the_first_and_small_steps_do_not_add_up():
+    values = np.sqrt(1 + 4e-10 * np.arange(3000))[::-1, None]
+    found = nearest(Mixtures.faces(values), 2, queries=Mixtures.faces(np.zeros((1, 1))))
+    # Equal to the nearest (the last row) within 1e-9 are the last three; the first of them comes first.
+    assert found.rows.tolist() == [[2997, 2998]]
+
+
+def test_points_of_another_table_are_refused():
+    with pytest.raises(UsageError, match="another table"):
+        Search(np.zeros((9, 4), np.uint8)).nearest(Mixtures.faces(np.zeros((9, 4), np.uint8)), 1)
+
+
+def test_coordinates_of_the_table_are_made_once(monkeypatch):
+    made, coordinates = [], shadows.Axes.coordinates
+    monkeypatch.setattr(
+        shadows.Axes, "coordinates", lambda self, table, pool: made.append(len(table)) or coordinates(self, table, pool)
+    )
+    pixels = photographs(3, 1300)
+    looking = Search(pixels)
+    looking.nearest(Mixtures.faces(pixels), 2)
+    looking.nearest(Mixtures.faces(pixels), 2, queries=Mixtures.faces(pixels, np.arange(40)))
+    assert made == [1300]

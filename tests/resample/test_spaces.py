@@ -97,7 +97,7 @@ def test_a_run_of_the_same_split_opens_a_space(store: Store, monkeypatch: pytest
     monkeypatch.setitem(MODELS, "tiny", making.tiny)
     run = untrained_run(store, "first", 0)
     data = store.get("data", run.inputs[0])
-    options = SearchOptions(space_of(store, "run:first", device="cpu"))
+    options = SearchOptions(space_of(store, "run:first"))
     with pytest.warns(ResamplingWarning):
         made = make_resampling(store, data, method="enn", options=options, quiet=True)
     assert made.inputs[-1] == run.id
