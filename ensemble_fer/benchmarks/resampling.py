@@ -220,7 +220,7 @@ def tables(kept: dict) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in METHODS:
-        seeds = [s for s in SEEDS if f"{method}/{s}/imblearn" in jobs]
+        seeds = [s for s in SEEDS if {f"{method}/{s}/ours", f"{method}/{s}/imblearn"} <= jobs.keys()]
         if not seeds:
             continue
         pairs = [(jobs[f"{method}/{s}/ours"], jobs[f"{method}/{s}/imblearn"]) for s in seeds]
