@@ -65,4 +65,4 @@ def embedding(member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     finally:
         hook.remove()
     # Equal faces lie at one point, however a batch was rounded.
-    return np.round(taken[-1].flatten(1).cpu().numpy(), 5)
+    return np.round(taken[-1].flatten(1).cpu().numpy(), 5).astype(np.float32)
