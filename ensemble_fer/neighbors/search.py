@@ -158,7 +158,7 @@ class Search:
         if not itself:
             own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, pool)
             here = Shadows.of(asked, own, axes.scale, pool, most)
-        if not TINY < there.largest <= here.largest < FAR and not TINY < here.largest <= there.largest < FAR:
+        if not all(TINY < shadows.largest < FAR for shadows in (there, here)):
             return dense
         if self.device is not None:
             return OnDevice(self.device, points, asked, k, there, here, dense, itself=itself, unit=axes.scale**2)
