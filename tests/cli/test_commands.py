@@ -1,200 +1,22 @@
-"""What every command promises: exit codes, one line of error, JSON alone on stdout."""
+"""What every command promises: JSON alone on stdout, tables, files."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from ensemble_fer.cli import app, doctor
+from ensemble_fer.cli import doctor
 from ensemble_fer.cli.output import cell_text, percent, plain
-from ensemble_fer.errors import EnsembleFerError, MissingError, SplitMisuse, UsageError
+from tests.cli.running import run
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with 300 synthetic faces."""
-    path = tmp_path_factory.mktemp("cli") / "store"
-    done = run("data", "synth", "--rows", 300, "--store", path)
-    assert done.exit_code == 0, done.output
-    return path
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (UsageError("no such method"), 2),
-        (MissingError("no data.\nGet it so"), 3),
-        (SplitMisuse("rows of role test"), 1),
-        (EnsembleFerError("did not work"), 1),
-    ],
-)
-def test_errors_are_a_line_and_an_exit_code(monkeypatch, error: EnsembleFerError, code: int) -> None:
-    def raises(store: object) -> None:
-        raise error
-
-    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
-    done = run("runs", "list", "--json")
-    assert done.exit_code == code
-    assert done.stderr == f"error: {error}\n"
-    assert done.stdout == ""
-
-
-def test_an_unexpected_error_is_one_line_and_says_how_to_see_more(monkeypatch) -> None:
-    def raises(store: object) -> None:
-        raise ZeroDivisionError("by 0")
-
-    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
-    done = run("runs", "list")
-    assert done.exit_code == 1
-    assert done.stderr.startswith("error: unexpected ZeroDivisionError: by 0\n")
-    assert "ENSEMBLE_FER_DEBUG=1" in done.stderr
-    assert "Traceback" not in done.stderr
-    monkeypatch.setenv("ENSEMBLE_FER_DEBUG", "1")
-    assert isinstance(run("runs", "list").exception, ZeroDivisionError)
-
-
-def test_a_package_that_is_not_installed_exits_3(monkeypatch) -> None:
-    def raises(store: object) -> None:
-        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
-
-    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
-    done = run("runs", "list")
-    assert done.exit_code == 3
-    assert "pip install" in done.stderr
-
-
-def test_warnings_of_ours_are_lines_on_stderr_and_others_are_not_shown(monkeypatch) -> None:
-    class Loud(UserWarning):
-        __module__ = "ensemble_fer.resample"
-
-    def warns(store: object) -> list:
-        warnings.warn("happy lost 7,097 of 7,215 rows", Loud, stacklevel=2)
-        warnings.warn("for programmers", FutureWarning, stacklevel=2)
-        return []
-
-    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", warns)
-    done = run("runs", "list", "--json")
-    assert done.stderr == "warning: happy lost 7,097 of 7,215 rows\n"
-    assert json.loads(done.stdout) == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["data", "audit", "--nonsense"],
-        ["trian"],
-        ["data", "synth", "--rows", "many"],
-        ["data", "synth", "--rows", "10"],
-        ["train", "--epochs", "0"],
-        ["train", "--model", "vgnet"],
-        ["resample"],
-        ["runs", "show", "nothing"],
-    ],
-)
-def test_wrong_usage_exits_2(tmp_path: Path, arguments: list[str]) -> None:
-    where = [] if arguments == ["trian"] else ["--store", str(tmp_path)]
-    done = run(*arguments, *where)
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert done.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["data", "audit"],
-        ["data", "show"],
-        ["data", "import", "nothing-here.csv"],
-        ["resample", "--method", "ros"],
-        ["leaderboard"],
-        ["predict", "face.png"],
-        ["train", "--recipe", "nothing-here.toml"],
-    ],
-)
-def test_what_is_missing_exits_3_and_says_how_to_get_it(tmp_path: Path, arguments: list[str]) -> None:
-    done = run(*arguments, "--store", tmp_path / "empty")
-    assert done.exit_code == 3, done.output
-    assert "ensemble-fer " in done.stderr
-    assert not (tmp_path / "empty").exists()
-
-
-def test_a_store_that_is_a_file_is_wrong_usage(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = run("runs", "list", "--store", tmp_path / "file")
-    assert done.exit_code == 2
-    assert "is a file" in done.stderr
-
-
-@pytest.mark.parametrize("given", ["", "  "])
-def test_an_empty_store_is_wrong_usage(monkeypatch, tmp_path: Path, given: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    for option in (["--store", given], [f"--store={given}"]):
-        done = run("runs", "list", *option)
-        assert (done.exit_code, done.stdout) == (2, "")
-        assert "--store" in done.stderr
-        assert "is empty" in done.stderr
-    monkeypatch.setenv("ENSEMBLE_FER_STORE", given)
-    for command in (["runs", "list"], ["data", "synth", "--rows", "200"], ["demo"]):
-        done = run(*command)
-        assert done.exit_code == 2
-        assert "ENSEMBLE_FER_STORE" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-    assert run("runs", "list", "--store", tmp_path / "here").exit_code == 0
-
-
-def test_a_figure_that_cannot_be_written_is_refused_before_the_look(monkeypatch, tmp_path: Path) -> None:
-    def scored(*_: object, **__: object) -> None:
-        raise AssertionError("the look was spent")
-
-    monkeypatch.setattr("ensemble_fer.report.evaluate", scored)
-    (tmp_path / "file").write_text("")
-    (tmp_path / "folder.png").mkdir()
-    for figure, said in (
-        (tmp_path, "is a folder"),
-        (tmp_path / "folder.png", "is a folder"),
-        (tmp_path / "a.pdf", ".png"),
-        (tmp_path / "file/a.png", "cannot be written"),
-        (tmp_path / "file/deeper/a.png", "cannot be written"),
-    ):
-        done = run("evaluate", "run", "--figure", figure, "--json", "--store", tmp_path / "store")
-        assert done.exit_code == 2, done.output
-        assert said in done.stderr
-        assert done.stdout == ""
-    done = run("evaluate", "run", "--figure", tmp_path / "new/a.png", "--store", tmp_path / "store")
-    assert "the look was spent" in done.stderr
-
-
-def test_damage_is_an_error_with_its_path_and_a_problem_of_doctor(drawn: Path, tmp_path: Path) -> None:
-    store = shutil.copytree(drawn, tmp_path / "store")
-    (manifest,) = store.glob("data/*/manifest.json")
-    manifest.write_text("{")
-    for command, code in ((["data", "audit"], 1), (["store", "check"], 1), (["doctor"], 3)):
-        done = run(*command, "--store", store)
-        assert done.exit_code == code, done.output
-        assert str(manifest) in done.stderr
-        assert "defect" not in done.stderr
-    manifest.unlink()
-    for command in (["data", "audit"], ["doctor"]):
-        done = run(*command, "--store", store)
-        assert done.exit_code == 3
-        assert "data name 'synthetic' means" in done.stderr
-    assert run("leaderboard", "--store", store).exit_code == 3
 
 
 def test_the_store_is_taken_from_the_environment(monkeypatch, drawn: Path) -> None:

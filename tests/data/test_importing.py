@@ -17,7 +17,7 @@ from ensemble_fer.errors import BadData, MissingError, StoreError, UsageError
 from ensemble_fer.runtime import peak_mb
 from ensemble_fer.store import Store
 from ensemble_fer.types import CLASSES, USAGES, FaceSet
-from tests.data.test_readers import csv_line, faces, save, write_csv
+from tests.data.pictures import csv_line, faces, save, write_csv
 
 
 @pytest.fixture
