@@ -9,7 +9,7 @@ from ensemble_fer.types import N_CLASSES
 
 CROP = 40
 STEM = 24
-WIDTHS = (32, 80, 160)
+WIDTHS = (24, 64, 160)
 
 
 class Residual(nn.Module):
