@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.neighbors.points import Mixtures, squared_distances
+from ensemble_fer.neighbors import kernels
+from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import exact_products, squared_norms
 
 _WIDE = 2048  # points whose distances are made at once
@@ -42,7 +43,7 @@ class Dense:
                 squared = _from_products(self.asked, ids, self.points, columns)
             else:
                 i, j = np.repeat(ids, len(columns)), np.tile(columns, n)
-                squared = squared_distances(self.asked, self.points, i, j).reshape(n, -1)
+                squared = kernels.squared_distances(self.asked.fields, self.points.fields, i, j).reshape(n, -1)
             kept = np.concatenate([kept, squared], axis=1)
             if kept.shape[1] > self.k:
                 kept = np.partition(kept, self.k - 1, axis=1)[:, : self.k]
@@ -80,6 +81,8 @@ def _from_products(asked: Mixtures, ids: NDArray, points: Mixtures, columns: NDA
 def _parents(points: Mixtures, ids: NDArray) -> tuple[NDArray[np.uint8], NDArray, NDArray, NDArray, NDArray]:
     """Distinct parents of some points, where each point has its own in them, weights, and ``w (1 - w) |a - b|^2``."""
     some = Mixtures(points.pixels, points.a[ids], points.b[ids], points.w[ids])
+    apart = np.empty(len(some))
+    kernels.gaps(some.fields, 0, len(some), apart)
     rows, place = np.unique(np.concatenate([some.a, some.b]), return_inverse=True)
     w = some.w
-    return points.pixels[rows], place[: len(ids)], place[len(ids) :], w, w * (1 - w) * some.gaps()
+    return points.pixels[rows], place[: len(ids)], place[len(ids) :], w, w * (1 - w) * apart

@@ -16,7 +16,7 @@ from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.neighbors.dense import Dense
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.pruned import GIVE_UP
-from ensemble_fer.neighbors.shadows import Shadows, slack
+from ensemble_fer.neighbors.shadows import Shadows
 
 _TALL, _PAIRS = 1024, 8192
 
@@ -74,8 +74,8 @@ class OnDevice:
         self.points = self._placed(points)
         self.asked = self.points if itself else self._placed(asked)
         self.columns, self.rows = self._whole(there), self._whole(here)
-        self.half, self.own = self._put(there.squared / 2).float(), self._put(here.squared)
-        self.slack = slack(there.levels[-1], max(there.largest, here.largest))
+        self.half = self._put((there.squared - there.slack) / 2).float()
+        self.own = self._put(here.squared - here.slack)
 
     def candidates(self, ids: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """For these queries: row, point and squared distance of candidates among which the k nearest are."""
@@ -85,7 +85,7 @@ class OnDevice:
             scores = self.half - self.rows[chosen] @ self.columns.T
             best = scores.topk(self.k, largest=False).indices
             limit = self._squared(chosen.repeat_interleave(self.k), best.flatten()).reshape(best.shape).amax(1)
-            bound = (limit * self.unit * (1 + 1e-4) - self.own[chosen] + self.slack) / 2
+            bound = (limit * self.unit * (1 + 1e-4) - self.own[chosen]) / 2
             row, column = (scores <= bound.float()[:, None]).nonzero(as_tuple=True)
             if len(row) > GIVE_UP * scores.numel():
                 return self.dense.candidates(ids)
@@ -108,7 +108,7 @@ class OnDevice:
         return self._put(points.pixels), self._put(points.a), self._put(points.b), self._put(points.w)
 
     def _whole(self, shadows: Shadows) -> Any:
-        return self._put(np.concatenate([*shadows.coordinates, shadows.rests[-1][:, None]], axis=1))
+        return self._put(np.concatenate([shadows.near, shadows.far, shadows.rests[-1][:, None]], axis=1))
 
 
 def _values(points: tuple[Any, Any, Any, Any], ids: Any) -> Any:

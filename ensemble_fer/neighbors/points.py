@@ -8,8 +8,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-_BATCH, _FEW = 512, 64  # rows at once: 64 of 2,304 float64 are 1.2 MB
-
 
 @dataclass(frozen=True)
 class Mixtures:
@@ -48,48 +46,13 @@ class Mixtures:
 
     def values(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """The points themselves, float64 [len(ids), p]."""
-        out, step = (np.empty((len(ids), self.pixels.shape[1])) for _ in range(2))
-        return self._into(out, step, ids, mixed=True)
-
-    def _into(self, out: NDArray, step: NDArray, ids: NDArray, *, mixed: bool) -> NDArray[np.float64]:
-        out, step = out[: len(ids)], step[: len(ids)]
-        out[...] = self.pixels[self.a[ids]]
-        if mixed:
-            step[...] = self.pixels[self.b[ids]]
-            step -= out
-            step *= self.w[ids, None]
-            out += step
+        out = self.pixels[self.a[ids]].astype(np.float64)
+        step = self.pixels[self.b[ids]] - out
+        step *= self.w[ids, None]
+        out += step
         return out
 
-    def gaps(self) -> NDArray[np.float64]:
-        """Squared distance between the parents of each point, float64 [m]."""
-        out = np.zeros(len(self))
-        mixed = np.flatnonzero(self.w)
-        for start in range(0, len(mixed), _BATCH):
-            ids = mixed[start : start + _BATCH]
-            step = self.pixels[self.a[ids]].astype(np.float64)
-            step -= self.pixels[self.b[ids]]
-            out[ids] = np.einsum("ij,ij->i", step, step)
-        return out
-
-
-def squared_distances(
-    one: Mixtures, other: Mixtures, i: NDArray[np.int64], j: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Squared distance between point ``i[n]`` of one and ``j[n]`` of the other, for all n.
-
-    Made from differences in float64: every term is positive, so that the relative error stays below ``(p + 8) 2^-53``
-    (3e-13 for a face) however near two points are, and a point is at distance 0 from itself.
-    """
-    out = np.empty(len(i))
-    # Three buffers that stay in the cache; fresh memory for each batch would cost four times the arithmetic.
-    first, second, step = (np.empty((_FEW, one.pixels.shape[1])) for _ in range(3))
-    mixed, blended = one.w[i] != 0, other.w[j] != 0
-    for kind in range(4):
-        pairs = np.flatnonzero(2 * mixed + blended == kind)
-        for start in range(0, len(pairs), _FEW):
-            part = pairs[start : start + _FEW]
-            left = one._into(first, step, i[part], mixed=kind >= 2)
-            left -= other._into(second, step, j[part], mixed=kind % 2 == 1)
-            out[part] = np.einsum("ij,ij->i", left, left)
-    return out
+    @property
+    def fields(self) -> tuple[NDArray, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """As the compiled loops take them (``kernels.py``)."""
+        return self.pixels, self.a, self.b, self.w

@@ -3,12 +3,12 @@
 How exactness is argued
 -----------------------
 1. ``scores`` of one query against all points, ``|t|^2 / 2 - <s, t>`` of their shadows (``shadows.py``), order the
-   points as the shadows' distances do, and these exceed no true distance by more than ``slack``.
-2. The points of the lowest scores are a guess. Their true distances are made (``squared_distances``, relative error
-   below 1e-12), and the k-th smallest of them, ``limit``, is at least the distance of the k-th neighbour.
-3. Only points whose shadow is within ``limit`` (and ties, and the slack) can be among the k nearest. Of these, more
-   coordinates are looked at; the nearest are measured, which lowers the limit; and so on until all that remain
-   are measured (``pruned.py``).
+   points as the shadows' distances do, and these exceed no true distance by more than both points' ``slack``.
+2. The points of the lowest scores are a guess. Their true distances are made (``kernels.squared_distance``, relative
+   error below 1e-12), and the k-th smallest of them is at least the distance of the k-th neighbour: a limit.
+3. Only points whose shadow is within the limit (and ties, and the slack) can be among the k nearest. Of these, more
+   coordinates are looked at, and what is left is measured, the nearest shadow first, which lowers the limit, until
+   the next shadow is beyond it (``kernels.settle``).
 4. Where shadows rule out too little (noise), and in small sets, every distance of a row is made from exact integer
    products of bytes (``dense.py``, ``products.py``).
 
@@ -43,7 +43,7 @@ CAP = 1_000_000_000  # bytes
 LEAST = 50_000_000  # bytes beside the table
 TINY = 1e-24  # squared length of all points beside the table, likewise
 FAR = 1e12  # squared length of queries, beside points of length 1, with which float32 has nothing to say
-_AXES_ROWS, _REST = 2048, 100_000_000
+_AXES_ROWS, _REST = 1024, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Search:
             )
         self.device = torch_device(device)
         self._axes: Axes | None = None
-        self._coordinates = Coordinates([], np.empty(0))
+        self._coordinates: Coordinates | None = None
 
     def nearest(self, points: Mixtures, k: int, *, queries: Mixtures | None = None) -> Neighbors:
         """The ``k`` nearest points of every point (itself included), or of every query.
@@ -150,7 +150,7 @@ class Search:
         # The first coordinates of the points are held twice, as columns of the product.
         rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
-        if self._axes is None:
+        if self._axes is None or self._coordinates is None:
             self._axes = Axes.principal(self.pixels, most, pool)
             self._coordinates = self._axes.coordinates(self.pixels, pool)
         axes, own = self._axes, self._coordinates

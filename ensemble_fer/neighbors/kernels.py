@@ -1,0 +1,257 @@
+"""The loops of the search, compiled: distances of pairs, mixtures of coordinates, and what is left of a row of scores.
+
+numpy would walk over every candidate many times, and these are hundreds for each of 50,000 rows. Compiled code is kept
+beside this file as Python keeps its own, or in the user's cache where that cannot be written, so that only the first
+search waits for it.
+
+A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixtures``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+MOST_BYTES = 2**31 // 255**2  # of which int32 holds the squared differences; float64 is exact too, and slower
+NEVER = np.float32(1e30)  # a score; not infinite, since a product may meet it with 0
+WITHIN = 1 + 1e-4  # above what float32 makes of a squared distance of shadows
+
+# Sums may be made in any order, which lets them be made eight at a time; no other liberty is taken with rounding.
+_SUMS = {"reassoc", "nsz"}
+
+
+def _compiled(fastmath: Any = False) -> Any:
+    """Compile a loop on its first call, free of Python's lock, and keep it for later runs where there is room to."""
+
+    def of(function: Any) -> Any:
+        try:
+            return njit(cache=True, nogil=True, fastmath=fastmath)(function)
+        except RuntimeError:
+            return njit(nogil=True, fastmath=fastmath)(function)
+
+    return of
+
+
+@_compiled()
+def squared_distance(pixels, a, b, w, i, pictures, c, d, v, j):
+    """Squared distance of point ``i`` of ``(pixels, a, b, w)`` and point ``j`` of ``(pictures, c, d, v)``.
+
+    Made from differences, of which all terms are positive: an integer between faces, and else with a relative error
+    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are.
+    """
+    if w[i] != 0 or v[j] != 0:
+        return _of_mixtures(pixels, a[i], b[i], w[i], pictures, c[j], d[j], v[j])
+    if pixels.itemsize == 1 and pictures.itemsize == 1 and pixels.shape[1] <= MOST_BYTES:
+        return _of_bytes(pixels, a[i], pictures, c[j])
+    return _of_numbers(pixels, a[i], pictures, c[j])
+
+
+# Each loop is a function of its own: the compiler makes eight sums at a time of small functions alone. And they take
+# whole tables with a row, not views of rows, whose owners two threads would count on and off in turns.
+@_compiled()
+def _of_bytes(x, i, y, j):
+    total = np.int32(0)
+    for n in range(x.shape[1]):
+        apart = np.int32(np.int32(x[i, n]) - np.int32(y[j, n]))
+        total = np.int32(total + np.int32(apart * apart))
+    return np.float64(total)
+
+
+@_compiled(fastmath=_SUMS)
+def _of_numbers(x, i, y, j):
+    total = 0.0
+    for n in range(x.shape[1]):
+        apart = np.float64(x[i, n]) - np.float64(y[j, n])
+        total += apart * apart
+    return total
+
+
+@_compiled(fastmath=_SUMS)
+def _of_mixtures(x, a, b, w, y, c, d, v):
+    total = 0.0
+    for n in range(x.shape[1]):
+        s, t = np.float64(x[a, n]), np.float64(y[c, n])
+        apart = (s + w * (np.float64(x[b, n]) - s)) - (t + v * (np.float64(y[d, n]) - t))
+        total += apart * apart
+    return total
+
+
+@_compiled()
+def squared_distances(one, other, i, j):
+    """``squared_distance`` of the pairs ``i[n], j[n]``."""
+    pixels, a, b, w = one
+    pictures, c, d, v = other
+    out = np.empty(len(i))
+    for n in range(len(i)):
+        out[n] = squared_distance(pixels, a, b, w, i[n], pictures, c, d, v, j[n])
+    return out
+
+
+@_compiled()
+def gaps(points, start, end, out):
+    """Squared distance between the parents of each point from ``start`` to ``end``."""
+    pixels, a, b, w = points
+    for i in range(start, end):
+        if w[i] == 0:
+            out[i] = 0
+        elif pixels.itemsize == 1 and pixels.shape[1] <= MOST_BYTES:
+            out[i] = _of_bytes(pixels, a[i], pixels, b[i])
+        else:
+            out[i] = _of_numbers(pixels, a[i], pixels, b[i])
+
+
+@_compiled()
+def mixed(table, points, start, end, out):
+    """Coordinates of the points from ``start`` to ``end``, mixed from those of their parents."""
+    _, a, b, w = points
+    for i in range(start, end):
+        _mix(table, a[i], b[i], np.float32(w[i]), out, i)
+
+
+@_compiled()
+def _mix(table, a, b, w, out, i):
+    for n in range(table.shape[1]):
+        out[i, n] = table[a, n] + w * (table[b, n] - table[a, n])
+
+
+@_compiled(fastmath=_SUMS)
+def further(x, i, y, j):
+    """Squared distance of two rows."""
+    total = np.float32(0)
+    for n in range(x.shape[1]):
+        apart = x[i, n] - y[j, n]
+        total += apart * apart
+    return total
+
+
+@_compiled()
+def _lower(values, chunks, i, part):
+    for c in range(len(values)):
+        other = chunks[i, part, c]
+        values[c] = other if other < values[c] else values[c]
+
+
+@_compiled()
+def put(values, places, value, place):
+    """Into ascending values and their places comes one that is below the last, which goes."""
+    n = len(values) - 1
+    while n > 0 and value < values[n - 1]:
+        values[n], places[n] = values[n - 1], places[n - 1]
+        n -= 1
+    values[n], places[n] = value, place
+
+
+@_compiled()
+def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itself):
+    """The candidates of some rows of scores, of which the shadows rule out the others; see ``search.py``.
+
+    Parameters
+    ----------
+    chunks : float32 [n, share, w]
+        Of each query its scores, ``|t|^2 / 2 - <s, t>`` of the shadows with the slack of t taken off, that of point
+        ``part * w + c`` at ``[:, part, c]``: the lowest of each column is looked at before its others. Is written to.
+    ids : int64 [n]
+        The queries.
+    k, guesses, most : int
+        Neighbours wanted; points tried for a first limit; candidates beyond which a row is given up.
+    asked, points : tuple
+        Queries and points, each ``(pixels, a, b, w)``.
+    here, there : tuple
+        Of queries and points ``(far, rests, squared, slack)``: float32 [m, d], [2, m], float64 [m], [m].
+    unit : float
+        Squared length in shadows of a distance of 1.
+    itself : bool
+        The queries are the points.
+
+    Returns
+    -------
+    row, column : int64 [c]
+    squared : float64 [c]
+    given_up : bool [n]
+    """
+    n, share, wide = chunks.shape
+    pixels, a, b, w = asked
+    pictures, first, second, weight = points
+    far, rests, own, slack = here
+    distant, ends, _, _ = there
+    lowest, heads, chunk = np.empty(wide, np.float32), np.empty(guesses, np.float32), np.empty(guesses, np.int64)
+    shadows, guess = np.empty(k, np.float32), np.empty(k, np.int64)
+    nearest, nowhere = np.empty(k), np.empty(k, np.int64)
+    left, apart = np.empty(most, np.int64), np.empty(most, np.float32)
+    room, found = 16 * n * k + k + most, 0
+    row, column, squared = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
+    given_up = np.zeros(n, np.bool_)
+    for i in range(n):
+        q = ids[i]
+        lowest[:], heads[:], shadows[:], nearest[:] = np.inf, np.inf, np.inf, np.inf
+        for part in range(share):
+            _lower(lowest, chunks, i, part)
+        # The best of some chunks, and of these the k whose whole shadows are nearest.
+        for c in range(wide):
+            if lowest[c] < heads[guesses - 1]:
+                put(heads, chunk, lowest[c], c)
+        for g in range(guesses):
+            c, best = chunk[g], 0
+            for part in range(1, share):
+                if chunks[i, part, c] < chunks[i, best, c]:
+                    best = part
+            t = best * wide + c
+            shadow = 2 * chunks[i, best, c] - (rests[0, q] - ends[0, t]) ** 2 + (rests[1, q] - ends[1, t]) ** 2
+            shadow = np.float32(shadow + further(far, q, distant, t))
+            if shadow < shadows[k - 1]:
+                put(shadows, guess, shadow, t)
+        if found + k + most > room:
+            room = 2 * (room + k + most)
+            row, column, squared = grown(row, room), grown(column, room), grown(squared, room)
+        for g in range(k):
+            t = guess[g]
+            row[found], column[found], squared[found] = i, t, 0.0
+            if not itself or t != q:
+                squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
+            if squared[found] < nearest[k - 1]:
+                put(nearest, nowhere, squared[found], t)
+            chunks[i, t // wide, t % wide] = NEVER
+            found += 1
+        # All others within the limit by their scores, then by their whole shadows.
+        offset = own[q] - slack[q]
+        bound = np.float32((nearest[k - 1] * unit * WITHIN - offset) / 2)
+        bound += abs(bound) * np.float32(1e-6)
+        seen = 0
+        for c in range(wide):
+            if lowest[c] <= bound:
+                for part in range(share):
+                    if chunks[i, part, c] <= bound and seen < most:
+                        left[seen], apart[seen] = part * wide + c, chunks[i, part, c]
+                        seen += 1
+        if seen == most:
+            given_up[i] = True
+            continue
+        within, kept = np.float32(nearest[k - 1] * unit * WITHIN), 0
+        for g in range(seen):
+            t = left[g]
+            rest = (rests[1, q] - ends[1, t]) ** 2 - (rests[0, q] - ends[0, t]) ** 2
+            shadow = np.float32(2 * apart[g] + offset + rest) + further(far, q, distant, t)
+            if shadow <= within:
+                left[kept], apart[kept] = t, shadow
+                kept += 1
+        for g in np.argsort(apart[:kept]):
+            if apart[g] > nearest[k - 1] * unit * WITHIN:
+                break
+            t = left[g]
+            row[found], column[found], squared[found] = i, t, 0.0
+            if not itself or t != q:
+                squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
+            if squared[found] < nearest[k - 1]:
+                put(nearest, nowhere, squared[found], t)
+            found += 1
+    return row[:found], column[:found], squared[:found], given_up
+
+
+@_compiled()
+def grown(values, room):
+    """The same values with more room behind them."""
+    out = np.empty(room, values.dtype)
+    out[: len(values)] = values
+    return out
