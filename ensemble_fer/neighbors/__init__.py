@@ -4,6 +4,7 @@
 imports scikit-learn) is the same search as an estimator for other libraries.
 """
 
+from ensemble_fer.neighbors.kernels import prepare
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import best_engine, exact_products
 from ensemble_fer.neighbors.search import CAP, TIE, Neighbors, Search, cost, count_ties, nearest
@@ -19,4 +20,5 @@ __all__ = [
     "count_ties",
     "exact_products",
     "nearest",
+    "prepare",
 ]

@@ -9,6 +9,8 @@ A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixture
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,14 @@ def _compiled(fastmath: Any = False) -> Any:
             return njit(nogil=True, fastmath=fastmath)(function)
 
     return of
+
+
+@lru_cache(maxsize=1)
+def prepare() -> None:
+    """Begin to load the compiler and the first loop in the background: half a second, once a process."""
+    rows = np.arange(1)
+    face = (np.zeros((1, 1), np.uint8), rows, rows, np.zeros(1))
+    threading.Thread(target=squared_distances, args=(face, face, rows, rows)).start()
 
 
 @_compiled()
@@ -168,6 +178,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
     Returns
     -------
     row, column : int64 [c]
+        Positions in ``ids`` and the points that can be among their k nearest, ties included.
     squared : float64 [c]
     given_up : bool [n]
     """
@@ -184,7 +195,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
     row, column, squared = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
     given_up = np.zeros(n, np.bool_)
     for i in range(n):
-        q = ids[i]
+        q, begun = ids[i], found
         lowest[:], heads[:], shadows[:], nearest[:] = np.inf, np.inf, np.inf, np.inf
         for part in range(share):
             _lower(lowest, chunks, i, part)
@@ -226,7 +237,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
                         left[seen], apart[seen] = part * wide + c, chunks[i, part, c]
                         seen += 1
         if seen == most:
-            given_up[i] = True
+            given_up[i], found = True, begun
             continue
         within, kept = np.float32(nearest[k - 1] * unit * WITHIN), 0
         for g in range(seen):
@@ -246,6 +257,12 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
             if squared[found] < nearest[k - 1]:
                 put(nearest, nowhere, squared[found], t)
             found += 1
+        # Those that are measured and too far are many; ties stay, to be ordered by row.
+        for g in range(begun, found):
+            if squared[g] <= nearest[k - 1] * WITHIN + 1e-6:
+                row[begun], column[begun], squared[begun] = i, column[g], squared[g]
+                begun += 1
+        found = begun
     return row[:found], column[:found], squared[:found], given_up
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.errors import UsageError
 from ensemble_fer.neighbors.dense import Dense
+from ensemble_fer.neighbors.kernels import prepare
 from ensemble_fer.neighbors.on_device import OnDevice, torch_device
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import one_blas_thread
@@ -94,6 +95,7 @@ class Search:
                 f"give at least {least:,.0f} MB (--memory {least:.0f}MB)."
             )
         self.device = torch_device(device)
+        prepare()
         self._axes: Axes | None = None
         self._coordinates: Coordinates | None = None
 
@@ -126,10 +128,11 @@ class Search:
         with one_blas_thread(), ThreadPoolExecutor(cpu_count() if self.device is None else 1) as pool:
             work = self._work(points, asked, k, pool, itself=queries is None)
             out = Neighbors(np.empty((len(asked), k), np.int64), np.empty((len(asked), k)))
+            order = work.order if isinstance(work, Pruned) else np.arange(len(asked))
             starts = range(0, len(asked), work.tall)
 
             def fill(start: int) -> int:
-                ids = np.arange(start, min(len(asked), start + work.tall))
+                ids = order[start : start + work.tall]
                 found = work.candidates(ids)
                 out.rows[ids], out.squared[ids] = _ordered(len(ids), k, *found, points.pixels.dtype)
                 return len(ids)

@@ -35,7 +35,7 @@ from ensemble_fer.neighbors import kernels
 from ensemble_fer.neighbors.points import Mixtures
 
 U = 2.0**-24
-LEVELS = (48, 192)
+LEVELS = (64, 256)
 _SAMPLE, _SPARE = 1024, 32
 _BATCH, _BLOCK = 512, 256
 

@@ -268,7 +268,12 @@ def _request(
             f"the training part holds only class {class_name(present[0])!r}; {entry.title} needs two classes or more. "
             "Use method none, or another split."
         )
-    pixels = faces.images.reshape(len(faces), -1)[part.rows] if entry.mixes or entry.cleans else faces.images[:0]
+    pixels = faces.images[:0]
+    if entry.mixes or entry.cleans:
+        # Rows in one piece, as FER2013 has its training part, are not copied.
+        first, last = part.rows[0], part.rows[-1] + 1
+        in_one = np.array_equal(part.rows, np.arange(first, last))
+        pixels = faces.images.reshape(len(faces), -1)[slice(first, last) if in_one else part.rows]
     return Request(pixels, labels, seed, target, codes, neighbors or options.search(pixels, quiet=quiet))
 
 

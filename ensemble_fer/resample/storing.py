@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.files import save_arrays
+from ensemble_fer.neighbors import prepare
 from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
 from ensemble_fer.resample.resampling import check, check_lineage, check_size, run, warn_of
@@ -81,6 +82,8 @@ def make_resampling(
         raise UsageError(f"{name!r} is a method, so it cannot name one resampling. Choose another name.")
     if name is not None:
         check_name(name)
+    if searches and not dry_run:
+        prepare()
     faces = load_faces(data)
     split_artifact, parts = split_of(store, data, split, quiet=quiet)
     space = options.space
@@ -110,7 +113,7 @@ def make_resampling(
         )
         sheet = lineage_sheet(faces, made)
         if sheet is not None:
-            sheet.save(folder / "sheet.png", optimize=True)
+            sheet.save(folder / "sheet.png")
         return outcome.account
 
     params = {"seed": seed, "target": target, "classes": named}

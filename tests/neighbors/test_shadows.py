@@ -38,7 +38,7 @@ class TestShadows:
         values = points.values(np.arange(len(points)))
         true = ((values[:, None] - values[None]) ** 2).sum(axis=2)
         cast, scale = self.cast(points, 300)
-        assert (cast.near.shape[1], cast.far.shape[1]) == (48, 252)
+        assert (cast.near.shape[1], cast.far.shape[1]) == (64, 236)
         apart = np.zeros_like(true)
         for level, part in enumerate((cast.near, cast.far)):
             own, rest = part.astype(float), cast.rests[level].astype(float)
