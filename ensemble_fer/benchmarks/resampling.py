@@ -7,6 +7,7 @@ own, so that its memory is its own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+import ensemble_fer
 from ensemble_fer.files import write_atomic
 from ensemble_fer.runtime import machine, peak_mb
 
@@ -52,6 +54,7 @@ def measure(
         Seeds beside imbalanced-learn; rows of synthetic faces for growth.
     """
     kept = json.loads(out.read_text()) if out.is_file() else {"machine": machine(), "jobs": {}}
+    code = code_digest()
     growing = [(f"growth/{rows}", ["growth", str(rows)]) for rows in sizes]
     jobs: list[tuple[str, list[str]]] = []
     # Seed by seed, so that a run that is stopped early has something of everything.
@@ -65,7 +68,7 @@ def measure(
         for name, arguments in jobs:
             # Of a pair both are measured again, so that they ran one after the other, and on the same rows.
             pair = name.replace("/ours", "/imblearn")
-            if pair in kept["jobs"] and name in kept["jobs"]:
+            if all(kept["jobs"].get(side, {}).get("code") == code for side in (pair, name)):
                 continue
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
             command = [sys.executable, "-m", "ensemble_fer.benchmarks.resampling", "--job", folder, *arguments]
@@ -76,9 +79,16 @@ def measure(
             figures = json.loads(done.stdout)
             # What the comparison took is no part of either.
             wall = time.perf_counter() - began - figures.pop("comparing", 0.0)
-            kept["jobs"][name] = {"wall": round(wall, 2), **figures}
+            kept["jobs"][name] = {"wall": round(wall, 2), **figures, "code": code}
             write_atomic(out, json.dumps(kept, indent=1))
     return kept
+
+
+def code_digest() -> str:
+    """Of the code that is measured: figures of other code are measured again."""
+    package = Path(ensemble_fer.__file__).parent
+    files = sorted(path for room in ("neighbors", "resample") for path in (package / room).glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
@@ -136,7 +146,8 @@ def imblearn(folder: Path, method: str, seed: int, store: str, data: str) -> dic
     peak = peak_mb()
     mine = np.load(folder / f"{method}-{seed}.npz")
     images = faces.images.reshape(len(faces), -1)
-    own, theirs = _digests(lambda i: _mixed(images, mine, i), len(mine["a"])), _digests(lambda i: made[i], len(made))
+    own = _digests(lambda i: _mixed(images, mine, i), mine["labels"])
+    theirs = _digests(lambda i: made[i], labels)
     return {
         "search": round(spent[0], 3),
         "seconds": round(done - began, 3),
@@ -154,13 +165,14 @@ def _mixed(images: np.ndarray, rows: Any, i: slice) -> np.ndarray:
     return a + rows["w"][i, None] * (images[rows["b"][i]] - a)
 
 
-def _digests(values: Callable[[slice], np.ndarray], n: int) -> Counter[float]:
-    """How often each row occurs, by its values to a millionth of a grey level."""
-    found: Counter[float] = Counter()
+def _digests(values: Callable[[slice], np.ndarray], labels: np.ndarray) -> Counter[tuple[int, float]]:
+    """How often each row occurs, by its label and its values to a millionth of a grey level."""
+    found: Counter[tuple[int, float]] = Counter()
     weights = np.random.default_rng(0).standard_normal(values(slice(0, 1)).shape[1])
-    for start in range(0, n, 1024):
+    for start in range(0, len(labels), 1024):
+        some = slice(start, min(len(labels), start + 1024))
         # A projection on noise: equal for equal rows, and rounding far below what tells two rows apart.
-        found.update(np.round(values(slice(start, min(n, start + 1024))) @ weights, 3).tolist())
+        found.update(zip(labels[some].tolist(), np.round(values(some) @ weights, 3).tolist(), strict=True))
     return found
 
 
@@ -257,10 +269,14 @@ def main(arguments: list[str]) -> None:
             print(json.dumps({"ours": ours, "imblearn": imblearn}[kind](Path(folder), method, int(seed), store, data)))
         return
     out, page, store, data = (*arguments, *DEFAULTS[len(arguments) :])
-    found = tables(measure(Path(out), Path(store), data))
-    before, _, rest = Path(page).read_text().partition(BEGIN)
-    write_atomic(Path(page), before + BEGIN + "\n" + found + END + rest.partition(END)[2])
-    print(found)
+    try:
+        measure(Path(out), Path(store), data)
+    finally:
+        # Of a run that was stopped, what it has measured is on the page too.
+        found = tables(json.loads(Path(out).read_text()))
+        before, _, rest = Path(page).read_text().partition(BEGIN)
+        write_atomic(Path(page), before + BEGIN + "\n" + found + END + rest.partition(END)[2])
+        print(found)
 
 
 if __name__ == "__main__":

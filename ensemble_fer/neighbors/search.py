@@ -225,9 +225,9 @@ def cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int =
     # Points and queries each have shadows, unless they are the same.
     shadowed = max(among + (asked if asked != among else 0) for asked, among in searches)
     level = coordinates_for(table + shadowed, memory - table * pixels)
-    axes = 10 * _AXES_ROWS * pixels * level + 4 * table * pixels * level
+    axes = 10 * _AXES_ROWS * pixels * level + 2 * table * pixels * level
     size = 4 * level * (table + shadowed) + TILE * cpu_count() + _REST
-    return axes + 2 * pairs * (LEVELS[0] + 1), 4e-9 * pairs + 4e-5 * sum(asked for asked, _ in searches), size
+    return axes + 2 * pairs * (LEVELS[0] + 2), 6e-10 * pairs + 1e-4 * sum(asked for asked, _ in searches), size
 
 
 def coordinates_for(rows: int, memory: int) -> int:

@@ -74,8 +74,9 @@ class TestEstimator:
 
 def dense_checks():
     """Pairs (sampler, check) of imbalanced-learn's own battery for samplers, those of sparse matrices left out."""
+    from imblearn.combine import SMOTEENN, SMOTETomek
     from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE
-    from imblearn.under_sampling import EditedNearestNeighbours
+    from imblearn.under_sampling import AllKNN, EditedNearestNeighbours, RepeatedEditedNearestNeighbours
     from imblearn.utils.estimator_checks import parametrize_with_checks
 
     samplers = [
@@ -83,6 +84,14 @@ def dense_checks():
         BorderlineSMOTE(random_state=0, k_neighbors=PixelNeighbors(6), m_neighbors=PixelNeighbors(11)),
         ADASYN(random_state=0, n_neighbors=PixelNeighbors(6)),
         EditedNearestNeighbours(n_neighbors=PixelNeighbors(4)),
+        RepeatedEditedNearestNeighbours(n_neighbors=PixelNeighbors(4)),
+        AllKNN(n_neighbors=PixelNeighbors(4)),
+        SMOTEENN(
+            random_state=0,
+            smote=SMOTE(random_state=0, k_neighbors=PixelNeighbors(6)),
+            enn=EditedNearestNeighbours(sampling_strategy="all", n_neighbors=PixelNeighbors(4)),
+        ),
+        SMOTETomek(random_state=0, smote=SMOTE(random_state=0, k_neighbors=PixelNeighbors(6))),
     ]
     marks = parametrize_with_checks(samplers).args[1]
     for sampler, check in marks:

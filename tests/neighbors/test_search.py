@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +24,8 @@ from ensemble_fer.neighbors import (
 )
 from ensemble_fer.neighbors.dense import Dense
 from tests.neighbors.reference import integer_distances, photographs, plain_lists, random_mixtures
+
+ROOT = Path(__file__).parents[2]
 
 
 @settings(max_examples=60, deadline=None)
@@ -244,3 +250,21 @@ def test_coordinates_of_the_table_are_made_once(monkeypatch):
     looking.nearest(Mixtures.faces(pixels), 2)
     looking.nearest(Mixtures.faces(pixels), 2, queries=Mixtures.faces(pixels, np.arange(40)))
     assert made == [1300]
+
+
+def test_a_search_stays_within_its_memory():
+    """In a process of its own, beside what it held before; the table is within the cap too."""
+    code = (
+        "import numpy as np\n"
+        "from ensemble_fer.neighbors import Mixtures, nearest\n"
+        "from ensemble_fer.runtime import peak_mb\n"
+        "from tests.neighbors.reference import photographs\n"
+        "nearest(Mixtures.faces(photographs(0, 1500)), 2)\n"
+        "pixels = np.concatenate([photographs(seed, 1000) for seed in range(40)])\n"
+        "start, cap = int(peak_mb()), 120\n"
+        "nearest(Mixtures.faces(pixels), 2, memory=cap * 10**6)\n"
+        "print(peak_mb() - start + pixels.nbytes / 1e6, cap)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    taken, cap = (float(word) for word in done.stdout.split())
+    assert 40 < taken < cap
