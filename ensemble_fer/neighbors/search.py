@@ -44,6 +44,7 @@ CAP = 1_000_000_000  # bytes
 LEAST = 50_000_000  # bytes beside the table
 TINY = 1e-24  # squared length of all points beside the table, likewise
 FAR = 1e12  # squared length of queries, beside points of length 1, with which float32 has nothing to say
+FEW_PAIRS, FEW_COORDINATES = 100_000_000, 128  # of which more coordinates would cost more than they save
 _AXES_ROWS, _REST = 1024, 100_000_000
 
 
@@ -153,9 +154,12 @@ class Search:
         # The first coordinates of the points are held twice, as columns of the product.
         rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
-        if self._axes is None or self._coordinates is None:
-            self._axes = Axes.principal(self.pixels, most, pool)
+        wanted = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
+        if self._coordinates is None or self._coordinates.width < min(wanted, self.pixels.shape[1]):
+            self._coordinates = None  # not held beside the new ones
+            self._axes = Axes.principal(self.pixels, wanted, pool)
             self._coordinates = self._axes.coordinates(self.pixels, pool)
+        assert self._axes is not None
         axes, own = self._axes, self._coordinates
         there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:

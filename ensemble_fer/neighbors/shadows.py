@@ -128,6 +128,11 @@ class Coordinates:
     far: NDArray[np.float32]
     squared: NDArray[np.float64]
 
+    @property
+    def width(self) -> int:
+        """Number of coordinates."""
+        return self.near.shape[1] + self.far.shape[1]
+
 
 @dataclass(frozen=True)
 class Shadows:
@@ -158,7 +163,7 @@ class Shadows:
         """Of points, from the coordinates of the rows of their table, of which about ``most`` are kept."""
         a, b, w, m = *points.fields[1:], len(points)
         near, far, squared, longest = table.near, table.far, table.squared, table.squared
-        if near.shape[1] + far.shape[1] > most:
+        if table.width > most:
             far = np.ascontiguousarray(far[:, : max(0, most - near.shape[1])])
         d = near.shape[1] + far.shape[1]
         if not points.is_table:
