@@ -11,6 +11,7 @@ from ensemble_fer.neighbors.products import exact_products, squared_norms
 
 _WIDE = 2048  # points whose distances are made at once
 _TALL = 256
+_MOST_PIXELS = 20_000
 
 
 class Dense:
@@ -37,6 +38,8 @@ class Dense:
         limit = np.full(n, np.inf)
         kept = np.empty((n, 0))
         bytes_ = self.points.pixels.dtype == np.uint8 and self.asked.pixels.dtype == np.uint8
+        # Beyond, what cancels among parents of mixtures is larger than what counts as equal.
+        bytes_ = bytes_ and self.points.pixels.shape[1] <= _MOST_PIXELS
         for start in range(0, len(self.points), self.wide):
             columns = np.arange(start, min(len(self.points), start + self.wide))
             if bytes_:
@@ -50,7 +53,12 @@ class Dense:
             if kept.shape[1] == self.k:
                 limit = kept.max(axis=1)
             # Ties beyond the limit by less than a millionth stay, so that they can be ordered by row.
-            row, column = np.nonzero(squared <= (limit * (1 + 1e-6) + 1e-6 * bytes_)[:, None])
+            near = squared <= (limit * (1 + 1e-6) + 1e-6 * bytes_)[:, None]
+            if np.count_nonzero(near) > 2 * self.k * n:
+                # Of many that are as far as the limit to the last bit, only the k lowest rows can be among the nearest.
+                equal = squared == limit[:, None]
+                near &= ~equal | (np.cumsum(equal, axis=1) <= self.k)
+            row, column = np.nonzero(near)
             found.append((row, columns[column], squared[row, column]))
         row, column, squared = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return row, column, squared

@@ -50,8 +50,12 @@ class PixelNeighbors(BaseEstimator):
         """
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        fitted = Mixtures.faces(self.pixels_)
+        most = self.n_samples_fit_ - (X is None)
+        if not 1 <= k <= most:
+            raise ValueError(f"{k} neighbours were asked for; among {self.n_samples_fit_} fitted rows: 1 to {most}.")
         search = self.search_
+        # Not pixels_: of a stored estimator the two may be two arrays.
+        fitted = Mixtures.faces(search.pixels)
         if X is None:
             found = search.nearest(fitted, k + 1)
             # Where more than k copies come first, the row itself is not in its own list: then the last goes.
@@ -60,6 +64,8 @@ class PixelNeighbors(BaseEstimator):
             rows, squared = found.rows[other].reshape(-1, k), found.squared[other].reshape(-1, k)
         else:
             queries = _as_rows(X)
+            if queries.shape[1] != self.n_features_in_:
+                raise ValueError(f"X has {queries.shape[1]} features; {self.n_features_in_} were fitted.")
             same = queries.shape == self.pixels_.shape and np.array_equal(queries, self.pixels_)
             found = search.nearest(fitted, k, queries=None if same else Mixtures.faces(queries))
             rows, squared = found.rows, found.squared
@@ -69,6 +75,8 @@ class PixelNeighbors(BaseEstimator):
         """The same as a sparse matrix ``[m, n]``: ones, or distances with ``mode="distance"``."""
         from scipy.sparse import csr_matrix
 
+        if mode not in ("connectivity", "distance"):
+            raise ValueError(f"mode {mode!r}: expected 'connectivity' or 'distance'.")
         distances, rows = self.kneighbors(X, n_neighbors)
         values = distances.ravel() if mode == "distance" else np.ones(rows.size)
         starts = np.arange(0, rows.size + 1, rows.shape[1])
@@ -79,7 +87,7 @@ def _as_rows(given: ArrayLike) -> NDArray:
     """Whole numbers from 0 to 255 as bytes, whose distances are exact integers; other finite numbers as float64."""
     rows = check_array(given)
     if rows.dtype == np.uint8:
-        return np.ascontiguousarray(rows)
+        return np.array(rows, order="C")  # a copy: what is done to the given rows later changes no answer
     rows = rows.astype(np.float64)
     if rows.min() >= 0 and rows.max() <= 255:
         out = rows.astype(np.uint8)

@@ -257,9 +257,15 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
             if squared[found] < nearest[k - 1]:
                 put(nearest, nowhere, squared[found], t)
             found += 1
-        # Those that are measured and too far are many; ties stay, to be ordered by row.
+        # Those that are measured and too far are many; ties stay, to be ordered by row. Of those that are as far as the
+        # limit to the last bit, only the k lowest rows can be among the nearest.
+        nowhere[:] = len(first)
         for g in range(begun, found):
-            if squared[g] <= nearest[k - 1] * WITHIN + 1e-6:
+            if squared[g] == nearest[k - 1] and column[g] < nowhere[k - 1]:
+                put(nowhere, guess, column[g], 0)
+        for g in range(begun, found):
+            equal = squared[g] == nearest[k - 1]
+            if squared[g] <= nearest[k - 1] * WITHIN + 1e-6 and (not equal or column[g] <= nowhere[k - 1]):
                 row[begun], column[begun], squared[begun] = i, column[g], squared[g]
                 begun += 1
         found = begun

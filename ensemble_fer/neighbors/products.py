@@ -13,9 +13,10 @@ is an integer that float32 holds, whatever order the sums are made in and with o
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -134,15 +135,30 @@ def _as_float32(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> NDArray[np.int32]
 ENGINES: dict[str, Products] = {"int8": _as_int8, "float32": _as_float32}
 
 
-def one_blas_thread() -> AbstractContextManager:
+class one_blas_thread:
     """Lets each of our threads make its own products.
 
     A product that BLAS splits ends at a barrier, where on a busy machine every thread waits for the slowest;
-    tiles of our own have none.
+    tiles of our own have none. Where several searches overlap, the first sets the limit and the last takes it back.
     """
-    from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1, user_api="blas")
+    _lock, _inside, _limit = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        cls = one_blas_thread
+        with cls._lock:
+            if not cls._inside:
+                cls._limit.enter_context(threadpool_limits(1, user_api="blas"))
+            cls._inside += 1
+
+    def __exit__(self, *problem: object) -> None:
+        cls = one_blas_thread
+        with cls._lock:
+            cls._inside -= 1
+            if not cls._inside:
+                cls._limit.close()
 
 
 def squared_norms(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

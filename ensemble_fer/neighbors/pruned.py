@@ -50,6 +50,8 @@ class Pruned:
         itself: bool,
         unit: float,
     ) -> None:
+        if there.far.shape[1] != here.far.shape[1]:
+            raise ValueError("points and queries have different numbers of coordinates.")
         self.points, self.asked, self.k, self.itself, self.dense = points, asked, k, itself, dense
         self.there, self.here, self.unit = there, here, unit
         self.wide = -(-len(points) // SHARE) * SHARE
@@ -81,8 +83,13 @@ class Pruned:
         rest = np.flatnonzero(given_up)
         # A lone face is measured against all it must be. Where many are alone, products are faster than differences.
         many = len(rest) > GIVE_UP * len(ids)
-        others = self.dense.candidates(ids[rest]) if many else self._settled(ids[rest], self.wide + 1)
-        return np.append(row, rest[others[0]]), np.append(column, others[1]), np.append(squared, others[2])
+        tall = self.dense.tall if many else len(rest)
+        for start in range(0, len(rest), tall):
+            some = rest[start : start + tall]
+            others = self.dense.candidates(ids[some]) if many else self._settled(ids[some], self.wide + 1)
+            row, column = np.append(row, some[others[0]]), np.append(column, others[1])
+            squared = np.append(squared, others[2])
+        return row, column, squared
 
     def _settled(self, ids: NDArray[np.int64], most: int) -> tuple[NDArray, NDArray, NDArray, NDArray[np.bool_]]:
         return kernels.settle(

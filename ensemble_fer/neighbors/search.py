@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from ensemble_fer.errors import UsageError
 from ensemble_fer.neighbors.dense import Dense
-from ensemble_fer.neighbors.kernels import prepare
 from ensemble_fer.neighbors.on_device import OnDevice, torch_device
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import one_blas_thread
@@ -96,9 +95,8 @@ class Search:
                 f"give at least {least:,.0f} MB (--memory {least:.0f}MB)."
             )
         self.device = torch_device(device)
-        prepare()
-        self._axes: Axes | None = None
-        self._coordinates: Coordinates | None = None
+        # One pair in one place, so that two threads never mix the axes of one with the coordinates of the other.
+        self._found: tuple[Axes, Coordinates] | None = None
 
     def nearest(self, points: Mixtures, k: int, *, queries: Mixtures | None = None) -> Neighbors:
         """The ``k`` nearest points of every point (itself included), or of every query.
@@ -155,12 +153,12 @@ class Search:
         rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
         wanted = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
-        if self._coordinates is None or self._coordinates.width < min(wanted, self.pixels.shape[1]):
-            self._coordinates = None  # not held beside the new ones
-            self._axes = Axes.principal(self.pixels, wanted, pool)
-            self._coordinates = self._axes.coordinates(self.pixels, pool)
-        assert self._axes is not None
-        axes, own = self._axes, self._coordinates
+        found = self._found
+        if found is None or found[1].width < min(wanted, self.pixels.shape[1]):
+            found = self._found = None  # not held beside the new ones
+            axes = Axes.principal(self.pixels, wanted, pool)
+            found = self._found = axes, axes.coordinates(self.pixels, pool)
+        axes, own = found
         there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:
             own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, pool)

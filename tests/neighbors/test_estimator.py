@@ -71,6 +71,30 @@ class TestEstimator:
         with pytest.raises(ValueError, match="2D array"):
             PixelNeighbors().fit(rows[0])
 
+    def test_refuses_with_value_errors_as_other_estimators_do(self, rows):
+        fitted = PixelNeighbors().fit(rows)
+        for k in (0, 80):
+            with pytest.raises(ValueError, match=f"{k} neighbours were asked for; among 80 fitted rows: 1 to 79"):
+                fitted.kneighbors(n_neighbors=k)
+        with pytest.raises(ValueError, match="X has 59 features; 60 were fitted"):
+            fitted.kneighbors(rows[:, :59])
+        with pytest.raises(ValueError, match="mode 'both'"):
+            fitted.kneighbors_graph(mode="both")
+
+    def test_later_changes_to_the_given_rows_change_no_answer(self, rows):
+        given = rows.copy()
+        fitted = PixelNeighbors(3).fit(given)
+        before = fitted.kneighbors(rows)[1]
+        given[:] = 255 - given[::-1]
+        assert np.array_equal(fitted.kneighbors(rows)[1], before)
+
+    def test_goes_through_joblib(self, rows, tmp_path):
+        import joblib
+
+        fitted = PixelNeighbors(3).fit(rows)
+        joblib.dump(fitted, tmp_path / "fitted")
+        assert np.array_equal(joblib.load(tmp_path / "fitted").kneighbors()[1], fitted.kneighbors()[1])
+
 
 def dense_checks():
     """Pairs (sampler, check) of imbalanced-learn's own battery for samplers, those of sparse matrices left out."""

@@ -15,6 +15,7 @@ from ensemble_fer.neighbors import (
     exact_products,
     products,
 )
+from ensemble_fer.neighbors.products import one_blas_thread
 
 
 class TestProducts:
@@ -74,3 +75,20 @@ class TestProducts:
         assert said[1] == "True"
         assert said[0] in products.ENGINES
         assert said[0] == "float32" or said[2] == "True"
+
+
+def test_blas_has_its_threads_back_after_searches_that_overlap():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__()
+        assert set(threads()) == {1}
+        second.__exit__()
+        assert threads() == before

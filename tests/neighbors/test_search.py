@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +270,52 @@ def test_a_search_stays_within_its_memory():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     taken, cap = (float(word) for word in done.stdout.split())
     assert 40 < taken < cap
+
+
+def test_faces_that_are_nearly_all_one_picture_stay_within_the_memory():
+    """All that are as far as the last neighbour are ties, and they are nearly all there are."""
+    code = (
+        "import numpy as np\n"
+        "from ensemble_fer.neighbors import Mixtures, nearest\n"
+        "from ensemble_fer.runtime import peak_mb\n"
+        "draw = np.random.default_rng(0)\n"
+        "pixels = np.repeat(draw.integers(0, 256, (1, 256)).astype(np.uint8), 20_000, axis=0)\n"
+        "pixels[:1000] = draw.integers(0, 256, (1000, 256))\n"
+        "nearest(Mixtures.faces(pixels[:1500].copy()), 5)\n"
+        "start = peak_mb()\n"
+        "asked = Mixtures.faces(pixels, np.arange(19_400, 20_000))\n"
+        "found = nearest(Mixtures.faces(pixels), 5, queries=asked, memory=100 * 10**6)\n"
+        "assert (found.rows == np.arange(1000, 1005)).all() and not found.squared.any()\n"
+        "print(peak_mb() - start)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert float(done.stdout) < 95
+
+
+@pytest.mark.parametrize("tiny", [1e-15, 1e-21, 1e-25])
+def test_a_cluster_so_small_that_float32_cannot_hold_its_squares(tiny):
+    draw = np.random.default_rng(1)
+    large = draw.integers(-1, 2, (400, 40)) * draw.integers(1, 3, 40).astype(float)
+    cluster = draw.normal(0, tiny, (700, 6)) @ draw.normal(0, 1, (6, 40))
+    table = np.concatenate([large, -large, cluster])
+    found = nearest(Mixtures.faces(table), 3)
+    for i in range(800, 1500, 9):
+        squared = ((table - table[i]) ** 2).sum(axis=1)
+        np.testing.assert_allclose(squared[found.rows[i]], np.sort(squared)[:3], rtol=1e-9)
+
+
+def test_two_threads_on_one_search(monkeypatch):
+    """One wants many coordinates and one wants few: neither may take the axes of the other."""
+    pixels = photographs(1, 3000)
+    looking, every = Search(pixels), Mixtures.faces(pixels)
+    monkeypatch.setattr(search, "FEW_PAIRS", 5_000_000)
+    monkeypatch.setattr(search, "FEW_COORDINATES", 70)
+    coordinates = shadows.Axes.coordinates
+    monkeypatch.setattr(shadows.Axes, "coordinates", lambda *given: time.sleep(0.1) or coordinates(*given))
+    some = Mixtures.faces(pixels, np.arange(300))
+    with ThreadPoolExecutor(2) as pool:
+        few, all_ = pool.submit(looking.nearest, every, 3, queries=some), pool.submit(looking.nearest, every, 3)
+    monkeypatch.undo()
+    expected = nearest(every, 3)
+    assert np.array_equal(all_.result().rows, expected.rows)
+    assert np.array_equal(few.result().rows, expected.rows[:300])
