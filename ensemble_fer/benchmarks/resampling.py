@@ -155,12 +155,13 @@ def imblearn(folder: Path, method: str, seed: int, store: str, data: str) -> dic
         "peak_mb": peak,
         "only_ours": sum((own - theirs).values()),
         "only_theirs": sum((theirs - own).values()),
+        "tied": _tied(faces, method, seed, [*(own - theirs), *(theirs - own)]),
         "same_order": bool(len(made) == len(mine["a"]) and np.array_equal(labels, mine["labels"])),
         "comparing": time.perf_counter() - done,
     }
 
 
-def _mixed(images: np.ndarray, rows: Any, i: slice) -> np.ndarray:
+def _mixed(images: np.ndarray, rows: Any, i: slice | np.ndarray) -> np.ndarray:
     a = images[rows["a"][i]].astype(np.float64)
     return a + rows["w"][i, None] * (images[rows["b"][i]] - a)
 
@@ -173,6 +174,35 @@ def _digests(values: Callable[[slice], np.ndarray], labels: np.ndarray) -> Count
         some = slice(start, min(len(labels), start + 1024))
         # A projection on noise: equal for equal rows, and rounding far below what tells two rows apart.
         found.update(zip(labels[some].tolist(), np.round(values(some) @ weights, 3).tolist(), strict=True))
+    return found
+
+
+def _tied(faces: Any, method: str, seed: int, rows: list[tuple[int, float]]) -> int:
+    """How many of these rows, which one side kept and the other did not, have a tie that can decide about them.
+
+    A tie among the first neighbours and the next one: equal distances, which each side puts in an order of its own.
+    """
+    from ensemble_fer.data.splits import make_split
+    from ensemble_fer.neighbors import Mixtures, Search, count_ties
+    from ensemble_fer.resample import resample
+
+    if not rows:
+        return 0
+    before = "smote" if method == "smote_enn" else "none"
+    made = resample(faces, make_split(faces, None, "official").train, before, seed=seed)
+    images = faces.images.reshape(len(faces), -1)
+    points = Mixtures(images, made.parent_a.astype(int), made.parent_b.astype(int), made.weight.astype(float))
+    squared = Search(images).nearest(points, 5).squared
+    tied = {i for i in range(len(points)) if count_ties(squared[i : i + 1])}
+    kept = {"a": points.a, "b": points.b, "w": points.w}
+    weights = np.random.default_rng(0).standard_normal(images.shape[1])
+    kept, found = {"a": points.a, "b": points.b, "w": points.w}, 0
+    for label in sorted({label for label, _ in rows}):
+        wanted = [key for other, key in rows if other == label]
+        of_label = np.flatnonzero(made.labels == label)
+        parts = np.array_split(of_label, -(-len(of_label) // 1024))
+        keys = np.concatenate([np.round(_mixed(images, kept, part) @ weights, 3) for part in parts])
+        found += sum(bool(tied & set(of_label[keys == key].tolist())) for key in wanted)
     return found
 
 
@@ -241,7 +271,7 @@ def tables(kept: dict) -> str:
             cells += [f"{statistics.median(p[i][key] for p in pairs):.1f} s" for i in (0, 1)]
             cells.append(f"**{statistics.median(p[1][key] / p[0][key] for p in pairs):.1f}**")
         cells += [f"{max(p[i]['peak_mb'] for p in pairs):,.0f} MB" for i in (0, 1)]
-        cells.append(", ".join(f"{p[1]['only_ours']} / {p[1]['only_theirs']}" for p in pairs))
+        cells.append(", ".join(f"{p[1]['only_ours']} / {p[1]['only_theirs']}{_of_ties(p[1])}" for p in pairs))
         lines.append("| " + " | ".join(cells) + " |")
     grown = [(int(name.split("/")[1]), job) for name, job in jobs.items() if name.startswith("growth/")]
     if grown:
@@ -256,6 +286,11 @@ def tables(kept: dict) -> str:
                 f"| {rows:,} | {job['search']:.1f} s | {each:.0f} | {job['faces_mb']:.0f} | {job['peak_mb']:,.0f} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _of_ties(job: dict) -> str:
+    differ = job["only_ours"] + job["only_theirs"]
+    return f" ({job['tied']} of {differ} have ties)" if differ and "tied" in job else ""
 
 
 def main(arguments: list[str]) -> None:
