@@ -49,7 +49,8 @@ def squared_distance(pixels, a, b, w, i, pictures, c, d, v, j):
     """Squared distance of point ``i`` of ``(pixels, a, b, w)`` and point ``j`` of ``(pictures, c, d, v)``.
 
     Made from differences, of which all terms are positive: an integer between faces, and else with a relative error
-    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are.
+    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are; of a
+    point and itself exactly 0.
     """
     if w[i] != 0 or v[j] != 0:
         return _of_mixtures(pixels, a[i], b[i], w[i], pictures, c[j], d[j], v[j])
@@ -154,7 +155,7 @@ def put(values, places, value, place):
 
 
 @_compiled()
-def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itself):
+def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
     """The candidates of some rows of scores, of which the shadows rule out the others; see ``search.py``.
 
     Parameters
@@ -172,8 +173,6 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
         Of queries and points ``(far, rests, squared, slack)``: float32 [m, d], [2, m], float64 [m], [m].
     unit : float
         Squared length in shadows of a distance of 1.
-    itself : bool
-        The queries are the points.
 
     Returns
     -------
@@ -218,9 +217,8 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
             row, column, squared = grown(row, room), grown(column, room), grown(squared, room)
         for g in range(k):
             t = guess[g]
-            row[found], column[found], squared[found] = i, t, 0.0
-            if not itself or t != q:
-                squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
+            row[found], column[found] = i, t
+            squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
             if squared[found] < nearest[k - 1]:
                 put(nearest, nowhere, squared[found], t)
             chunks[i, t // wide, t % wide] = NEVER
@@ -251,9 +249,8 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit, itse
             if apart[g] > nearest[k - 1] * unit * WITHIN:
                 break
             t = left[g]
-            row[found], column[found], squared[found] = i, t, 0.0
-            if not itself or t != q:
-                squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
+            row[found], column[found] = i, t
+            squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
             if squared[found] < nearest[k - 1]:
                 put(nearest, nowhere, squared[found], t)
             found += 1

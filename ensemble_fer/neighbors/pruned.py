@@ -31,8 +31,6 @@ class Pruned:
         Asked where shadows rule out too little.
     memory : int
         Bytes for one thread.
-    itself : bool
-        The queries are the points.
     unit : float
         Squared length in shadows of a distance of 1.
     """
@@ -47,12 +45,11 @@ class Pruned:
         dense: Dense,
         memory: int,
         *,
-        itself: bool,
         unit: float,
     ) -> None:
         if there.far.shape[1] != here.far.shape[1]:
             raise ValueError("points and queries have different numbers of coordinates.")
-        self.points, self.asked, self.k, self.itself, self.dense = points, asked, k, itself, dense
+        self.points, self.asked, self.k, self.dense = points, asked, k, dense
         self.there, self.here, self.unit = there, here, unit
         self.wide = -(-len(points) // SHARE) * SHARE
         self.tall = int(np.clip(min(memory // 8, TILE) // (4 * self.wide), 8, 256))
@@ -103,7 +100,6 @@ class Pruned:
             self.here.fields,
             self.there.fields,
             self.unit,
-            self.itself,
         )
 
     def _scores(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -167,9 +167,7 @@ class Search:
             return dense
         if self.device is not None:
             return OnDevice(self.device, points, asked, k, there, here, dense, itself=itself, unit=axes.scale**2)
-        return Pruned(
-            points, asked, k, there, here, dense, self.memory // cpu_count(), itself=itself, unit=axes.scale**2
-        )
+        return Pruned(points, asked, k, there, here, dense, self.memory // cpu_count(), unit=axes.scale**2)
 
 
 def _ordered(
