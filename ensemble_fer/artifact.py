@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ensemble_fer.errors import StoreError
-from ensemble_fer.files import sha256_of
+from ensemble_fer.files import load_arrays, sha256_of
 
 MANIFEST = "manifest.json"
 ID_LENGTH = 12
@@ -83,9 +83,8 @@ class Artifact:
         return path
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of one npz file; objects are refused."""
-        with np.load(self.file(name), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        """The arrays of one npz file, read-only; objects are refused."""
+        return load_arrays(self.file(name))
 
 
 def load_artifact(kind: str, path: Path) -> Artifact | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -98,9 +97,10 @@ def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
     from ensemble_fer.store import Artifact, Store, need_data
 
     target = folder / f"{method}-{seed}"
-    # The set alone is copied: nothing that this run should make is there already, and the store stays as it is.
+    # The set alone is there: nothing that this run should make is made already, and the store stays as it is.
     source = need_data(Store(store), data)
-    shutil.copytree(source.path, target / "data" / source.id)
+    (target / "data").mkdir(parents=True)
+    (target / "data" / source.id).symlink_to(source.path.resolve())
     opened = Store(target)
     opened.set_ref("data", data, source.id)
     source = opened.get("data", data)

@@ -13,8 +13,8 @@ WIDTHS = (24, 64, 160)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016); pooled before its 1x1 projection
-    when the stride is 2, so that no position is skipped (He et al. 2019, ResNet-D)."""
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016), which is a 1x1 projection where the shape changes,
+    pooled before when the stride is 2, so that no position is skipped (He et al. 2019, ResNet-D)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -23,7 +23,8 @@ class Residual(nn.Module):
             conv_bn(outputs, outputs, relu=False),
         )
         pool: list[nn.Module] = [nn.AvgPool2d(2)] if stride == 2 else []
-        self.shortcut = nn.Sequential(*pool, conv_bn(inputs, outputs, kernel=1, relu=False))
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Sequential(*pool, conv_bn(inputs, outputs, kernel=1, relu=False))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixture
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from numba import njit
 
 MOST_BYTES = 2**31 // 255**2  # of which int32 holds the squared differences; float64 is exact too, and slower
 NEVER = np.float32(1e30)  # a score; not infinite, since a product may meet it with 0
+STEPS = 32  # in which candidates are put in order
 WITHIN = 1 + 1e-4  # above what float32 makes of a squared distance of shadows
 
 # Sums may be made in any order, which lets them be made eight at a time; no other liberty is taken with rounding.
@@ -29,19 +31,32 @@ def _compiled(fastmath: Any = False) -> Any:
 
     def of(function: Any) -> Any:
         try:
-            return njit(cache=True, nogil=True, fastmath=fastmath)(function)
+            made: Any = njit(cache=True, nogil=True, fastmath=fastmath)(function)
         except RuntimeError:
             return njit(nogil=True, fastmath=fastmath)(function)
+        # Kept code that cannot be read or written (a full disk, a torn file) costs its compilation, not the search.
+        made._cache._guard_against_spurious_io_errors = lambda: suppress(Exception)
+        return made
 
     return of
 
 
 @lru_cache(maxsize=1)
 def prepare() -> None:
-    """Begin to load the compiler and the first loop in the background: half a second, once a process."""
-    rows = np.arange(1)
-    face = (np.zeros((1, 1), np.uint8), rows, rows, np.zeros(1))
-    threading.Thread(target=squared_distances, args=(face, face, rows, rows)).start()
+    """Begin to load the compiler and the loops over bytes in the background: a second, once a process."""
+    threading.Thread(target=_each_once, daemon=True).start()
+
+
+def _each_once() -> None:
+    rows, none = np.arange(1), np.zeros(1)
+    face = (np.zeros((1, 4), np.uint8), rows, rows, none)
+    near = np.zeros((1, 1), np.float32)
+    summed(face[0], face[0][0], 2, 0, 1, np.float32(1), near.copy(), none.copy())
+    shadow = (near, np.zeros((2, 1), np.float32), none, none)
+    settle(near[None].copy(), rows, 1, 1, 2, face, face, shadow, shadow, 1.0)
+    squared_distances(face, face, rows, rows)
+    gaps(face, 0, 1, none.copy())
+    mixed(near, face, 0, 1, near.copy())
 
 
 @_compiled()
@@ -114,6 +129,56 @@ def gaps(points, start, end, out):
 
 
 @_compiled()
+def summed(pixels, middle, side, start, end, unit, out, squared):
+    """What pictures differ from the middle by, summed over blocks of 2 by 2 pixels, and their squared lengths.
+
+    Parameters
+    ----------
+    pixels : uint8 [n, side^2]
+        At most ``MOST_BYTES`` a row.
+    middle : uint8 [side^2]
+    side : int
+        Even.
+    start, end : int
+        The rows.
+    unit : float32
+        A power of two.
+    out : float32 [end - start, (side / 2)^2]
+        The sums, exact, times half the unit: coordinates along axes of length 1.
+    squared : float64 [end - start]
+        In units of the unit squared; exact.
+    """
+    off, lines = np.empty(side * side, np.int16), np.empty(side * (side // 2), np.int16)
+    for i in range(start, end):
+        squared[i - start] = _off(pixels, i, middle, off) * np.float64(unit) ** 2
+        _two_lines(off, lines, side)
+        _pairs(lines, out, i - start, np.float32(unit / 2))
+
+
+@_compiled()
+def _off(pixels, i, middle, off):
+    total = np.int32(0)
+    for n in range(pixels.shape[1]):
+        apart = np.int16(np.int16(pixels[i, n]) - np.int16(middle[n]))
+        off[n] = apart
+        total = np.int32(total + np.int32(np.int32(apart) * np.int32(apart)))
+    return np.int64(total)
+
+
+@_compiled()
+def _two_lines(off, lines, side):
+    for y in range(len(lines) // side):
+        for x in range(side):
+            lines[y * side + x] = np.int16(off[2 * y * side + x] + off[(2 * y + 1) * side + x])
+
+
+@_compiled()
+def _pairs(lines, out, i, unit):
+    for n in range(out.shape[1]):
+        out[i, n] = np.float32(np.int32(lines[2 * n]) + np.int32(lines[2 * n + 1])) * unit
+
+
+@_compiled()
 def mixed(table, points, start, end, out):
     """Coordinates of the points from ``start`` to ``end``, mixed from those of their parents."""
     _, a, b, w = points
@@ -142,6 +207,26 @@ def _lower(values, chunks, i, part):
     for c in range(len(values)):
         other = chunks[i, part, c]
         values[c] = other if other < values[c] else values[c]
+
+
+@_compiled()
+def _about_sorted(values, count, most, ranks, ends):
+    """Places of the first ``count`` values, at most ``most`` each, by equal steps: sorting takes longer."""
+    of_step = np.float32(len(ends) / most) if most > 0 else np.float32(0)
+    ends[:] = 0
+    for n in range(count):
+        ends[_step(values[n] * of_step, len(ends))] += 1
+    for step in range(1, len(ends)):
+        ends[step] += ends[step - 1]
+    for n in range(count):
+        step = _step(values[n] * of_step, len(ends))
+        ends[step] -= 1
+        ranks[ends[step]] = n
+
+
+@_compiled()
+def _step(value, steps):
+    return min(steps - 1, max(0, np.int64(value)))
 
 
 @_compiled()
@@ -188,6 +273,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
     distant, ends, _, _ = there
     lowest, heads, chunk = np.empty(wide, np.float32), np.empty(guesses, np.float32), np.empty(guesses, np.int64)
     shadows, guess = np.empty(k, np.float32), np.empty(k, np.int64)
+    ranks, ends_of = np.empty(most, np.int64), np.empty(STEPS, np.int64)
     nearest, nowhere = np.empty(k), np.empty(k, np.int64)
     left, apart = np.empty(most, np.int64), np.empty(most, np.float32)
     room, found = 16 * n * k + k + most, 0
@@ -245,9 +331,11 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
             if shadow <= within:
                 left[kept], apart[kept] = t, shadow
                 kept += 1
-        for g in np.argsort(apart[:kept]):
+        _about_sorted(apart, kept, within, ranks, ends_of)
+        for h in range(kept):
+            g = ranks[h]
             if apart[g] > nearest[k - 1] * unit * WITHIN:
-                break
+                continue
             t = left[g]
             row[found], column[found] = i, t
             squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)

@@ -7,8 +7,8 @@ How exactness is argued
 2. The points of the lowest scores are a guess. Their true distances are made (``kernels.squared_distance``, relative
    error below 1e-12), and the k-th smallest of them is at least the distance of the k-th neighbour: a limit.
 3. Only points whose shadow is within the limit (and ties, and the slack) can be among the k nearest. Of these, more
-   coordinates are looked at, and what is left is measured, the nearest shadow first, which lowers the limit, until
-   the next shadow is beyond it (``kernels.settle``).
+   coordinates are looked at, and what is left is measured, near shadows first, which lowers the limit that the
+   next ones must be within (``kernels.settle``).
 4. Where shadows rule out too little (noise), and in small sets, every distance of a row is made from exact integer
    products of bytes (``dense.py``, ``products.py``).
 
@@ -45,6 +45,7 @@ TINY = 1e-24  # squared length of all points beside the table, likewise
 FAR = 1e12  # squared length of queries, beside points of length 1, with which float32 has nothing to say
 FEW_PAIRS, FEW_COORDINATES = 100_000_000, 128  # of which more coordinates would cost more than they save
 _AXES_ROWS, _REST = 1024, 100_000_000
+_START = 1.0  # seconds in which the compiled loops are loaded
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Search:
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
         wanted = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
         found = self._found
-        if found is None or found[1].width < min(wanted, self.pixels.shape[1]):
+        if found is None or found[1].width < min(wanted, len(found[0].directions)):
             found = self._found = None  # not held beside the new ones
             axes = Axes.principal(self.pixels, wanted, pool)
             found = self._found = axes, axes.coordinates(self.pixels, pool)
@@ -225,9 +226,10 @@ def cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int =
     # Points and queries each have shadows, unless they are the same.
     shadowed = max(among + (asked if asked != among else 0) for asked, among in searches)
     level = coordinates_for(table + shadowed, memory - table * pixels)
-    axes = 10 * _AXES_ROWS * pixels * level + 2 * table * pixels * level
+    axes = (10 * _AXES_ROWS + 2 * table) * pixels // 4 * level  # sums over four pixels
     size = 4 * level * (table + shadowed) + TILE * cpu_count() + _REST
-    return axes + 2 * pairs * (LEVELS[0] + 2), 6e-10 * pairs + 1e-4 * sum(asked for asked, _ in searches), size
+    passes = _START + 6e-10 * pairs + 1e-4 * sum(asked for asked, _ in searches)
+    return axes + 2 * pairs * (LEVELS[0] + 2), passes, size
 
 
 def coordinates_for(rows: int, memory: int) -> int:

@@ -9,14 +9,19 @@ distances, and the lengths of two second parts differ by at most the length of t
 the distance of two shadows ``(P, r)``. Most of a distance is seen in a few numbers: 64 of 2,304 leave about 100 faces
 of 50,505 that could be nearer than the nearest one, and half of the rows have four or fewer.
 
+Faces are smooth, so that the axes are looked for among those that are constant over blocks of 2 by 2 pixels: sums over
+these, halved, are products with directions of length 1 at right angles, integers before they are scaled, and a quarter
+of the numbers to multiply. Where such sums hold too little of the rows (noise, shuffled pixels), and for other tables
+than square pictures of bytes, the axes are those of single pixels.
+
 Coordinates of a mixture are the mixture of its parents' coordinates, and its length follows from theirs,
 ``|s|^2 = |a|^2 + w (|b|^2 - |a|^2) - w (1 - w) |a - b|^2``: no pixel of it is made.
 
 Rounding
 --------
 Let ``u = 2^-24`` and ``S`` be the squared length of a point, or of the longer of its parents. Products are made in
-float32 over 256 pixels at a time and summed in float64, whatever order float32 sums in: a coordinate is off by less
-than ``256 u`` times its length and that of its axis, all ``d`` of a point by less than ``c u S^{1/2}`` as a vector,
+float32 over 256 pixels or blocks at a time and summed in float64, whatever order float32 sums in: a coordinate is off
+by less than ``256 u`` times its length and that of its axis, all ``d`` of a point by less than ``c u S^{1/2}`` as a vector,
 ``c = 258 d^{1/2} + 10``, storing and mixing included. ``|s|^2`` is off by less than ``260 u S``. Rests are raised,
 ``r^2 = |s|^2 - |P|^2 + (2 c + 300) u S``, so that they are never too short. Then the squared distance of two shadows
 exceeds the true one by less than ``(4 c + 600) u (S_s + S_t)``, and a score, one product of d + 2 float32 numbers whose
@@ -26,8 +31,9 @@ Storing ``D`` as float32 may raise a singular value by a fraction of ``u``, for 
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +46,7 @@ TINY = 1e-30  # of a squared length of order 1: below, squares leave what float3
 LEVELS = (64, 256)
 _SAMPLE, _SPARE = 1024, 32
 _BATCH, _BLOCK = 512, 256
+_SEEN = 0.7  # of the squared lengths that must be left in sums over 2 by 2 pixels
 
 
 @dataclass(frozen=True)
@@ -48,16 +55,20 @@ class Axes:
 
     Parameters
     ----------
-    middle : float64 [p]
-    directions : float32 [p, d]
-        With no singular value above 1.
+    middle : uint8 or float64 [p]
+        Of the type of the table.
+    directions : float32 [q, d]
+        With no singular value above 1. ``q`` is ``p``, or a quarter of it.
     scale : float
         A power of two that brings all lengths to the order of 1, where float32 is at home.
+    side : int
+        Of pictures whose blocks of 2 by 2 pixels are summed before the directions are met; 0 where none are.
     """
 
-    middle: NDArray[np.float64]
+    middle: NDArray
     directions: NDArray[np.float32]
     scale: float
+    side: int
 
     @classmethod
     def principal(cls, pixels: NDArray, most: int, pool: Executor) -> Axes:
@@ -66,17 +77,26 @@ class Axes:
         By subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4). How near they come to the true ones
         decides speed alone.
         """
-        sample = pixels[:: max(1, len(pixels) // _SAMPLE)][: 2 * _SAMPLE]
-        middle = sample.mean(axis=0, dtype=np.float64)
-        most_seen = (
-            255.0 if pixels.dtype == np.uint8 else max(float(pixels.max(initial=0)), -float(pixels.min(initial=0)))
-        )
+        sample = np.ascontiguousarray(pixels[:: max(1, len(pixels) // _SAMPLE)][: 2 * _SAMPLE])
+        middle, whole = sample.mean(axis=0, dtype=np.float64), pixels.dtype == np.uint8
+        most_seen = 255.0 if whole else max(float(pixels.max(initial=0)), -float(pixels.min(initial=0)))
         scale = 2.0 ** -np.ceil(np.log2(max(most_seen, 1e-150) * pixels.shape[1] ** 0.5))
-        spread = np.subtract(sample, middle, out=np.empty(sample.shape, np.float32), casting="same_kind")
-        spread *= np.float32(scale)
-        blocks = np.array_split(spread, max(1, len(spread) // _BATCH))
-        d = min(most, pixels.shape[1])
-        basis = np.random.default_rng(0).standard_normal((pixels.shape[1], min(d + _SPARE, pixels.shape[1])), "f")
+        if whole:
+            middle = np.rint(middle).astype(np.uint8)
+        single = cls(middle, np.empty((0, 0), np.float32), scale, 0)
+        blockwise = replace(single, side=_side(pixels))
+        starts = range(0, len(sample), _BATCH)
+
+        def spread_of(axes: Axes) -> tuple[list[NDArray[np.float32]], float]:
+            found = list(pool.map(lambda start: axes.spread(sample, start), starts))
+            return [block for block, _ in found], sum(float(squared.sum()) for _, squared in found)
+
+        blocks, length = spread_of(blockwise)
+        if blockwise.side and sum(float(np.vdot(block, block)) for block in blocks) < _SEEN * length:
+            blockwise, blocks = single, spread_of(single)[0]
+        q = blocks[0].shape[1]
+        d = min(most, q)
+        basis = np.random.default_rng(0).standard_normal((q, min(d + _SPARE, q)), "f")
         # Summed in the order of the blocks, so that the axes do not depend on the threads.
         basis = np.linalg.qr(sum(pool.map(lambda block: block.T @ (block @ basis), blocks)))[0]
         cast = np.concatenate(list(pool.map(lambda block: block @ basis, blocks)))
@@ -84,7 +104,25 @@ class Axes:
         directions = basis @ turn[:, :d]
         wide = directions.astype(np.float64)
         beyond = np.linalg.norm(wide.T @ wide - np.eye(d))
-        return cls(middle, (directions / np.sqrt(1 + 2 * beyond)).astype(np.float32), scale)
+        return replace(blockwise, directions=(directions / np.sqrt(1 + 2 * beyond)).astype(np.float32))
+
+    def spread(self, pixels: NDArray, start: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """What some rows from ``start`` on differ from the middle by, times the scale, and their squared lengths."""
+        rows = slice(start, min(len(pixels), start + _BATCH))
+        squared = np.empty(rows.stop - start)
+        if self.side:
+            out = np.empty((len(squared), pixels.shape[1] // 4), np.float32)
+            kernels.summed(pixels, self.middle, self.side, start, rows.stop, np.float32(self.scale), out, squared)
+            return out, squared
+        if pixels.dtype == np.uint8:
+            out = pixels[rows] - self.middle.astype(np.float32)
+            out *= np.float32(self.scale)
+        else:
+            out = ((pixels[rows] - self.middle) * self.scale).astype(np.float32)
+        squared[:] = 0
+        for block in _blocks(out.shape[1]):
+            squared += np.einsum("ij,ij->i", out[:, block], out[:, block])
+        return out, squared
 
     def coordinates(self, pixels: NDArray, pool: Executor) -> Coordinates:
         """Of each row, times the scale: its coordinates, near and far, and its squared length."""
@@ -92,26 +130,32 @@ class Axes:
         out = Coordinates(
             np.empty((len(pixels), first), np.float32),
             np.empty((len(pixels), self.directions.shape[1] - first), np.float32),
-            np.zeros(len(pixels)),
+            np.empty(len(pixels)),
         )
-        middle, scale = self.middle.astype(np.float32), np.float32(self.scale)
+        # As rows of a table of its own each block of directions is read in one go.
+        parts = [(block, np.ascontiguousarray(self.directions[block])) for block in _blocks(len(self.directions))]
 
         def fill(start: int) -> None:
-            rows = slice(start, start + _BATCH)
-            found = np.zeros((len(pixels[rows]), self.directions.shape[1]))
-            for column in range(0, pixels.shape[1], _BLOCK):
-                block = slice(column, column + _BLOCK)
-                if pixels.dtype == np.uint8:
-                    off = pixels[rows, block] - middle[block]
-                    off *= scale
-                else:
-                    off = ((pixels[rows, block] - self.middle[block]) * self.scale).astype(np.float32)
-                found += off @ self.directions[block]
-                out.squared[rows] += np.einsum("ij,ij->i", off, off)
-            out.near[rows], out.far[rows] = found[:, :first], found[:, first:]
+            off, squared = self.spread(pixels, start)
+            rows = slice(start, start + len(off))
+            found = np.zeros((len(off), self.directions.shape[1]))
+            for block, directions in parts:
+                found += off[:, block] @ directions
+            out.near[rows], out.far[rows], out.squared[rows] = found[:, :first], found[:, first:], squared
 
         list(pool.map(fill, range(0, len(pixels), _BATCH)))
         return out
+
+
+def _side(pixels: NDArray) -> int:
+    """Of square pictures of bytes with an even side, small enough for integers; 0 for anything else."""
+    side = math.isqrt(pixels.shape[1])
+    fit = pixels.dtype == np.uint8 and side**2 == pixels.shape[1] and side % 2 == 0 and side**2 <= kernels.MOST_BYTES
+    return side if fit else 0
+
+
+def _blocks(columns: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, columns, _BLOCK)]
 
 
 @dataclass(frozen=True)

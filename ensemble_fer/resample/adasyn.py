@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.errors import EnsembleFerError
-from ensemble_fer.neighbors import Mixtures
 from ensemble_fer.resample.rows import Request, Rows, class_name, need_rows
+from ensemble_fer.resample.smote import partners
 
 ADASYN_NEIGHBORS = 5  # besides the first of the list, for both questions; imbalanced-learn's default
 _WITHOUT = "name the classes to oversample without it (classes)"
@@ -44,16 +44,15 @@ def adasyn(request: Request) -> Rows:
                 f"no {name} face has a neighbour of another class, so that ADASYN has no share to give to any of them. "
                 f"Use smote, or {_WITHOUT}."
             )
-        starts = np.repeat(np.arange(n), shares(strangers, ADASYN_NEIGHBORS, wanted))
+        starts = np.repeat(of_class, shares(strangers, ADASYN_NEIGHBORS, wanted))
         if not len(starts):
             raise EnsembleFerError(
                 f"ADASYN would add nothing to class {name}: it misses {wanted:,} of {wanted + n:,} rows, and the share "
                 f"of each of its {n:,} faces rounds to 0. Use smote, or {_WITHOUT}."
             )
-        nearest = request.search(Mixtures.faces(request.pixels, of_class), ADASYN_NEIGHBORS + 1)[:, 1:]
         column = draw.choice(ADASYN_NEIGHBORS, size=len(starts))
         w = draw.uniform(size=len(starts))
-        rows = rows.mixed(of_class[starts], of_class[nearest[starts, column]], w, code)
+        rows = rows.mixed(starts, partners(request, of_class, starts, column, ADASYN_NEIGHBORS), w, code)
     return rows
 
 

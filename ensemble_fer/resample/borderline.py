@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.neighbors import Mixtures
 from ensemble_fer.resample.rows import SMOTE_NEIGHBORS, Request, Rows, class_name, need_rows
-from ensemble_fer.resample.smote import draw_parents
+from ensemble_fer.resample.smote import draw_places, partners
 
 DANGER_NEIGHBORS = 10  # besides the first of the list; imbalanced-learn's default
 
@@ -49,10 +48,9 @@ def borderline_smote(request: Request) -> Rows:
             "Borderline-SMOTE",
             "Copy its rows instead (ros), or name the classes to oversample without it (classes).",
         )
-        own, asked = (Mixtures.faces(request.pixels, chosen) for chosen in (of_class, danger))
-        nearest = request.search(own, SMOTE_NEIGHBORS + 1, asked)
-        a, b, w = draw_parents(nearest[:, 1:], wanted, request.seed)
-        rows = rows.mixed(danger[a], of_class[b], w, code)
+        place, column, w = draw_places((len(danger), SMOTE_NEIGHBORS), wanted, request.seed)
+        a = danger[place]
+        rows = rows.mixed(a, partners(request, of_class, a, column, SMOTE_NEIGHBORS), w, code)
     return rows
 
 

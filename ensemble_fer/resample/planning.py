@@ -94,12 +94,16 @@ def plan(
 
 
 def _searches(entry: Method, before: np.ndarray, after: np.ndarray, short: np.ndarray) -> list[tuple[int, int]]:
-    """Queries and points of each search: of a class among all rows, within it, and of all rows for a cleaning."""
+    """Queries and points of each search: of a class among all rows, within it, and of all rows for a cleaning.
+
+    Within a class only the rows from which mixtures start are asked for: about ``n (1 - (1 - 1/n)^m)`` of n if m draw.
+    """
     sizes = [int(n) for n in before[short] if entry.mixes]
     among_all = [(n, int(before.sum())) for n in sizes if entry.surveys]
     made = int(after.sum())
     everything = [(made, made)] if entry.cleans else []
-    return among_all + [(n, n) for n in sizes] + everything
+    drawn = [round(n * (1 - (1 - 1 / n) ** int(before.max() - n))) for n in sizes]
+    return among_all + list(zip(drawn, sizes, strict=True)) + everything
 
 
 def _cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int) -> tuple[float, float]:

@@ -70,8 +70,8 @@ def resample(
     neighbors : callable, optional
         ``(points, k, queries=None) -> int64 [m, k]`` answers with the nearest points of each query, itself
         included, instead of the exact search on pixels: another space, or lists from elsewhere. Both are
-        ``Mixtures``; without queries, every point is one. Only methods that look at a class among all rows
-        (borderline_smote, adasyn) give queries.
+        ``Mixtures``; without queries, every point is one. Methods that mix give as queries the rows from which
+        mixtures start.
     options : SearchOptions
         Of the search: another space than pixels, a cap of memory, a device.
     quiet : bool

@@ -33,25 +33,25 @@ def smote(request: Request) -> Rows:
             "SMOTE",
             "Copy its rows instead (ros), or name the classes to oversample without it (classes).",
         )
-        nearest = request.search(Mixtures.faces(request.pixels, of_class), SMOTE_NEIGHBORS + 1)
-        a, b, w = draw_parents(nearest[:, 1:], wanted, request.seed)
-        rows = rows.mixed(of_class[a], of_class[b], w, code)
+        place, column, w = draw_places((len(of_class), SMOTE_NEIGHBORS), wanted, request.seed)
+        a = of_class[place]
+        rows = rows.mixed(a, partners(request, of_class, a, column, SMOTE_NEIGHBORS), w, code)
     return rows
 
 
-def draw_parents(neighbors: NDArray[np.int64], wanted: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Parents and weights of ``wanted`` mixtures, given the neighbours of each row of one class.
+def draw_places(shape: tuple[int, int], wanted: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Places in a table of neighbours, and weights, for ``wanted`` mixtures.
 
     Parameters
     ----------
-    neighbors : int64 [n, k]
-        Positions in the class.
+    shape : (int, int)
+        Rows to start from, and neighbours of each.
     wanted : int
     seed : int
 
     Returns
     -------
-    a, b : int64 [wanted]
+    row, column : int64 [wanted]
     w : float64 [wanted]
         Uniform in 0 to 1.
 
@@ -61,7 +61,27 @@ def draw_parents(neighbors: NDArray[np.int64], wanted: int, seed: int) -> tuple[
     then two classes of one size draw the same numbers.
     """
     draw = np.random.RandomState(seed)  # the reference's generator
-    place = draw.randint(low=0, high=neighbors.size, size=wanted)
+    place = draw.randint(low=0, high=shape[0] * shape[1], size=wanted)
     w = draw.uniform(size=wanted)
-    a, column = np.divmod(place, neighbors.shape[1])
-    return a, neighbors[a, column], w
+    return *np.divmod(place, shape[1]), w
+
+
+def partners(
+    request: Request, of_class: NDArray[np.int64], starts: NDArray[np.int64], column: NDArray[np.int64], k: int
+) -> NDArray[np.int64]:
+    """For each start, the one of its ``k`` nearest rows of the class that stands at this place.
+
+    Chance decides before any distance is known from which rows mixtures start: only these are asked for, about half
+    of FER2013.
+
+    Parameters
+    ----------
+    of_class : int64 [n]
+        The rows among which to search.
+    starts, column : int64 [m]
+        Rows, and places from 0 to ``k - 1``; the first of the list is dropped, as imbalanced-learn does.
+    k : int
+    """
+    asked, place = np.unique(starts, return_inverse=True)
+    own, queries = (Mixtures.faces(request.pixels, chosen) for chosen in (of_class, asked))
+    return of_class[request.search(own, k + 1, queries)[place, 1 + column]]

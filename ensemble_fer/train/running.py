@@ -36,7 +36,7 @@ from ensemble_fer.types import USAGES, FaceSet, Part, Predictions, Protocol, Res
 
 WEIGHTS = "weights.safetensors"
 # Raised when the same recipe gives other weights than before: old runs are not taken for new ones.
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 
 
 def train(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -53,3 +58,31 @@ def test_put_keeps_the_lowest_in_order():
             kernels.put(values, places, value, place)
     assert values.tolist() == [0.5, 1.0, 3.0, 3.0]
     assert places.tolist() == [5, 1, 3, 4]
+
+
+PUT_ONE = """
+import resource, sys
+if sys.argv[1] == "full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # every write fails, as on a full disk
+import numpy as np
+from ensemble_fer.neighbors import kernels
+values, places = np.full(2, np.inf), np.zeros(2, np.int64)
+kernels.put(values, places, 5.0, 7)
+print(values[0], places[0], len(kernels.put.signatures))
+"""
+
+
+def test_compiled_code_that_cannot_be_kept_or_read_is_compiled_again(tmp_path):
+    def put_one(disk: str) -> list[Path]:
+        command = [sys.executable, "-c", PUT_ONE, disk]
+        kept = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(command, env=kept, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.split()) == (0, ["5.0", "7", "1"]), done.stderr
+        return [path for path in tmp_path.rglob("kernels.put-*") if path.stat().st_size]
+
+    assert not put_one("full")
+    files = put_one("room")
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    for path in files:
+        path.write_bytes(path.read_bytes()[:40])
+    assert put_one("room")

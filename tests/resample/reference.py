@@ -17,9 +17,11 @@ from sklearn.base import BaseEstimator
 from ensemble_fer.neighbors import Mixtures, Search
 from ensemble_fer.types import CLASSES, FaceSet, Part, Resampling, Role
 
+NEVER_ASKED = 2**40  # no row has this position
+
 
 class Listed(BaseEstimator):
-    """A neighbour search that answers with prepared lists, one after the other."""
+    """A neighbour search that answers with prepared lists in turn: of these rows, or of all by position."""
 
     def __init__(self, lists=(), n_neighbors=None, n_jobs=None):
         self.lists = lists
@@ -32,6 +34,8 @@ class Listed(BaseEstimator):
     def kneighbors(self, X, n_neighbors=None, return_distance=False):
         answers = self.__dict__.setdefault("_left", list(self.lists))
         answer = answers.pop(0)
+        if len(answer) != len(X):
+            answer = answer[X[:, -2].astype(int)]  # the first of the two columns
         assert len(answer) == len(X)
         return answer
 
@@ -52,7 +56,12 @@ class Recorder:
             answer = self.search.nearest(points, k, queries=queries).rows
         else:
             answer = self.draw.integers(0, len(points), (len(points if queries is None else queries), k))
-        self.answers.append(answer)
+        if queries is None:
+            self.answers.append(answer)
+        else:  # the reference asks for more rows than we do; none of them may matter
+            assert not queries.w.any()
+            self.answers.append(np.full((len(queries.pixels), k), NEVER_ASKED))
+            self.answers[-1][queries.a] = answer
         return answer
 
 
