@@ -21,11 +21,12 @@ Rounding
 --------
 Let ``u = 2^-24`` and ``S`` be the squared length of a point, or of the longer of its parents. Products are made in
 float32 over 256 pixels or blocks at a time and summed in float64, whatever order float32 sums in: a coordinate is off
-by less than ``256 u`` times its length and that of its axis, all ``d`` of a point by less than ``c u S^{1/2}`` as a vector,
-``c = 258 d^{1/2} + 10``, storing and mixing included. ``|s|^2`` is off by less than ``260 u S``. Rests are raised,
-``r^2 = |s|^2 - |P|^2 + (2 c + 300) u S``, so that they are never too short. Then the squared distance of two shadows
-exceeds the true one by less than ``(4 c + 600) u (S_s + S_t)``, and a score, one product of d + 2 float32 numbers whose
-terms sum to at most ``S_s / 2 + S_t``, adds ``2 (d + 3) u (S_s + S_t)`` at most. Each point's part is its ``slack``.
+by less than ``256 u`` times its length and that of its axis, all ``d`` of a point by less than ``c u S^{1/2}`` as a
+vector, ``c = 258 d^{1/2} + 10``, storing and mixing included. ``|s|^2`` is off by less than ``260 u S``. Rests are
+raised, ``r^2 = |s|^2 - |P|^2 + (2 c + 300) u S``, so that they are never too short. Then the squared distance of two
+shadows exceeds the true one by less than ``(4 c + 600) u (S_s + S_t)``, and a score, one product of d + 2 float32
+numbers whose terms sum to at most ``S_s / 2 + S_t``, adds ``2 (d + 3) u (S_s + S_t)`` at most. Each point's part is its
+``slack``.
 Storing ``D`` as float32 may raise a singular value by a fraction of ``u``, for which the constants leave room.
 """
 
