@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import uuid
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ensemble_fer.errors import StoreError
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -62,21 +63,26 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     StoreError
-        A member is no array, or holds objects.
+        A member is no array, holds objects, or is not as large as it says; or the file is no archive.
     """
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            content = archive.read(member)
-            start = io.BytesIO(content)
-            try:
-                read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(start)]
-                shape, by_columns, dtype = read(start)
-                if dtype.hasobject:
-                    raise ValueError("it holds objects")
-                found = np.frombuffer(content, dtype, math.prod(shape), start.tell())
-                found = found.reshape(shape, order="F" if by_columns else "C")
-            except (KeyError, ValueError) as error:
-                raise StoreError(f"{path}: {member.filename} is no array of numbers or text: {error}.") from None
-            arrays[member.filename.removesuffix(".npy")] = found
+    arrays: dict[str, np.ndarray] = {}
+    member = "it"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                member, key = entry.filename, entry.filename.removesuffix(".npy")
+                if key in arrays:
+                    raise ValueError("its name comes twice")
+                with archive.open(entry) as start:
+                    shape, by_columns, dtype = _HEADERS[npy.read_magic(start)](start)
+                    offset = start.tell()
+                # Before anything large is read: what is packed may be much larger than the file.
+                if dtype.hasobject or min(shape, default=0) < 0:
+                    raise ValueError(f"it has shape {shape} of {dtype}")
+                if offset + math.prod(shape) * dtype.itemsize != entry.file_size:
+                    raise ValueError(f"it has {entry.file_size:,} bytes for shape {shape} of {dtype}")
+                found = np.frombuffer(archive.read(entry), dtype, math.prod(shape), offset)
+                arrays[key] = found.reshape(shape, order="F" if by_columns else "C")
+    except Exception as error:  # zipfile and numpy raise many kinds for a file that somebody has made up
+        raise StoreError(f"{path}: {member} is no array of numbers or text: {error}.") from None
     return arrays

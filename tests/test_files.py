@@ -34,15 +34,44 @@ def test_arrays_come_back_as_they_were_and_read_only(tmp_path):
                 found[key][...] = value
 
 
-@pytest.mark.parametrize("kind", ["objects", "text", "short", "newer"])
+def packed(path, **members: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+
+
+def header_of(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+WHOLE = header_of("{'descr': '<f8', 'fortran_order': False, 'shape': (5,)}") + bytes(40)
+BROKEN = {
+    "objects": WHOLE.replace(b"<f8", b"|O "),
+    "text": b"no array",
+    "short": WHOLE[:-3],
+    "long": WHOLE + bytes(10**6),
+    "newer": WHOLE[:6] + b"\x09" + WHOLE[7:],
+    "negative": WHOLE.replace(b"(5,)", b"(-1,)"),
+    "endless": header_of("{'descr': '<f8', 'fortran_order': False, 'shape': (2**99,)}"),
+    "huge": header_of("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "9" * 40 + ",)}"),
+    "no header": header_of("{((("),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_no_array_of_numbers_is_refused(tmp_path, kind):
-    path = tmp_path / "a.npz"
-    np.savez(path, x=np.array([{}], object) if kind == "objects" else np.arange(5.0))
-    if kind != "objects":
-        with zipfile.ZipFile(path) as archive:
-            content = archive.read("x.npy")
-        broken = {"text": b"no array", "short": content[:-3], "newer": content[:6] + b"\x09" + content[7:]}
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("x.npy", broken[kind])
+    packed(tmp_path / "a.npz", w=WHOLE, x=BROKEN[kind])
     with pytest.raises(StoreError, match=r"a\.npz: x\.npy is no array of numbers or text"):
-        load_arrays(path)
+        load_arrays(tmp_path / "a.npz")
+
+
+def test_a_file_that_is_no_archive_or_has_a_name_twice_is_refused(tmp_path):
+    (tmp_path / "a.npz").write_bytes(WHOLE)
+    with pytest.raises(StoreError, match=r"a\.npz: it is no array"):
+        load_arrays(tmp_path / "a.npz")
+    packed(tmp_path / "a.npz", w=WHOLE)
+    assert load_arrays(tmp_path / "a.npz")["w"].tolist() == [0.0] * 5
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("w.npy", WHOLE)
+    with pytest.raises(StoreError, match=r"w\.npy is no array of numbers or text: its name comes twice"):
+        load_arrays(tmp_path / "a.npz")

@@ -10,12 +10,15 @@ A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixture
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import njit
+
+from ensemble_fer.neighbors.points import read_only
 
 MOST_BYTES = 2**31 // 255**2  # of which int32 holds the squared differences; float64 is exact too, and slower
 NEVER = np.float32(1e30)  # a score; not infinite, since a product may meet it with 0
@@ -34,24 +37,37 @@ def _compiled(fastmath: Any = False) -> Any:
             made: Any = njit(cache=True, nogil=True, fastmath=fastmath)(function)
         except RuntimeError:
             return njit(nogil=True, fastmath=fastmath)(function)
-        # Kept code that cannot be read or written (a full disk, a torn file) costs its compilation, not the search.
-        made._cache._guard_against_spurious_io_errors = lambda: suppress(Exception)
+        if hasattr(made, "_cache"):  # not where numba is told to compile nothing
+            made._cache._guard_against_spurious_io_errors = lambda: _forgiven(made._cache)
         return made
 
     return of
 
 
+@contextmanager
+def _forgiven(cache: Any) -> Iterator[None]:
+    """Kept code that cannot be read or written (a full disk, a torn file) costs its compilation, not the search."""
+    try:
+        yield
+    except Exception:
+        # A torn list of what is kept would be in the way of every later run.
+        with suppress(Exception):
+            cache.flush()
+
+
 @lru_cache(maxsize=1)
-def prepare() -> None:
+def prepare() -> threading.Thread:
     """Begin to load the compiler and the loops over bytes in the background: a second, once a process."""
-    threading.Thread(target=_each_once, daemon=True).start()
+    loading = threading.Thread(target=_each_once)
+    loading.start()
+    return loading
 
 
 def _each_once() -> None:
     rows, none = np.arange(1), np.zeros(1)
-    face = (np.zeros((1, 4), np.uint8), rows, rows, none)
+    face = (read_only(np.zeros((1, 4), np.uint8)), rows, rows, none)
     near = np.zeros((1, 1), np.float32)
-    summed(face[0], face[0][0], 2, 0, 1, np.float32(1), near.copy(), none.copy())
+    summed(face[0], np.zeros(4, np.uint8), 2, 0, 1, np.float32(1), near.copy(), none.copy())
     shadow = (near, np.zeros((2, 1), np.float32), none, none)
     settle(near[None].copy(), rows, 1, 1, 2, face, face, shadow, shadow, 1.0)
     squared_distances(face, face, rows, rows)

@@ -55,4 +55,11 @@ class Mixtures:
     @property
     def fields(self) -> tuple[NDArray, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """As the compiled loops take them (``kernels.py``)."""
-        return self.pixels, self.a, self.b, self.w
+        return read_only(self.pixels), self.a, self.b, self.w
+
+
+def read_only(table: NDArray) -> NDArray:
+    """A view that cannot be written to; the compiled loops are made once, for tables of this kind."""
+    view = table.view()
+    view.flags.writeable = False
+    return view

@@ -226,7 +226,8 @@ def cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int =
     # Points and queries each have shadows, unless they are the same.
     shadowed = max(among + (asked if asked != among else 0) for asked, among in searches)
     level = coordinates_for(table + shadowed, memory - table * pixels)
-    axes = (10 * _AXES_ROWS + 2 * table) * pixels // 4 * level  # sums over four pixels
+    summed = pixels // 4 if pixels // 4 >= LEVELS[-1] else pixels
+    axes = (10 * _AXES_ROWS + 2 * table) * summed * level
     size = 4 * level * (table + shadowed) + TILE * cpu_count() + _REST
     passes = _START + 6e-10 * pairs + 1e-4 * sum(asked for asked, _ in searches)
     return axes + 2 * pairs * (LEVELS[0] + 2), passes, size

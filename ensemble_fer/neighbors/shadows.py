@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.neighbors import kernels
-from ensemble_fer.neighbors.points import Mixtures
+from ensemble_fer.neighbors.points import Mixtures, read_only
 
 U = 2.0**-24
 TINY = 1e-30  # of a squared length of order 1: below, squares leave what float32 can hold
@@ -109,21 +109,20 @@ class Axes:
 
     def spread(self, pixels: NDArray, start: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """What some rows from ``start`` on differ from the middle by, times the scale, and their squared lengths."""
-        rows = slice(start, min(len(pixels), start + _BATCH))
-        squared = np.empty(rows.stop - start)
-        if self.side:
-            out = np.empty((len(squared), pixels.shape[1] // 4), np.float32)
-            kernels.summed(pixels, self.middle, self.side, start, rows.stop, np.float32(self.scale), out, squared)
+        end = min(len(pixels), start + _BATCH)
+        if pixels.dtype == self.middle.dtype == np.uint8 and self.side:
+            out, squared = np.empty((end - start, len(self.middle) // 4), np.float32), np.empty(end - start)
+            table = read_only(pixels)
+            kernels.summed(table, self.middle, self.side, start, end, np.float32(self.scale), out, squared)
             return out, squared
-        if pixels.dtype == np.uint8:
-            out = pixels[rows] - self.middle.astype(np.float32)
-            out *= np.float32(self.scale)
-        else:
-            out = ((pixels[rows] - self.middle) * self.scale).astype(np.float32)
-        squared[:] = 0
-        for block in _blocks(out.shape[1]):
-            squared += np.einsum("ij,ij->i", out[:, block], out[:, block])
-        return out, squared
+        # Queries may be of another type than the table: numbers that are no bytes, among bytes, or the reverse.
+        off = np.subtract(pixels[start:end], self.middle, dtype=np.float64)
+        off *= self.scale
+        squared = np.einsum("ij,ij->i", off, off)
+        if self.side:
+            half = self.side // 2
+            off = off.reshape(-1, half, 2, half, 2).sum(axis=(2, 4)).reshape(len(off), -1) / 2
+        return off.astype(np.float32), squared
 
     def coordinates(self, pixels: NDArray, pool: Executor) -> Coordinates:
         """Of each row, times the scale: its coordinates, near and far, and its squared length."""
@@ -149,10 +148,13 @@ class Axes:
 
 
 def _side(pixels: NDArray) -> int:
-    """Of square pictures of bytes with an even side, small enough for integers; 0 for anything else."""
+    """Of square pictures of bytes with an even side, neither too small for the last level nor too large for integers.
+
+    0 for anything else.
+    """
     side = math.isqrt(pixels.shape[1])
-    fit = pixels.dtype == np.uint8 and side**2 == pixels.shape[1] and side % 2 == 0 and side**2 <= kernels.MOST_BYTES
-    return side if fit else 0
+    square = pixels.dtype == np.uint8 and side**2 == pixels.shape[1] and side % 2 == 0
+    return side if square and 4 * LEVELS[-1] <= side**2 <= kernels.MOST_BYTES else 0
 
 
 def _blocks(columns: int) -> list[slice]:

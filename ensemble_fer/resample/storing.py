@@ -82,8 +82,7 @@ def make_resampling(
         raise UsageError(f"{name!r} is a method, so it cannot name one resampling. Choose another name.")
     if name is not None:
         check_name(name)
-    if searches and not dry_run:
-        prepare()
+    loading = prepare() if searches and not dry_run else None
     faces = load_faces(data)
     split_artifact, parts = split_of(store, data, split, quiet=quiet)
     space = options.space
@@ -100,6 +99,8 @@ def make_resampling(
         return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes, memory=options.memory)
 
     def write(folder: Path) -> dict:
+        if loading is not None:
+            loading.join()
         outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet)
         made = outcome.resampling
         check_lineage(made, parts)

@@ -198,6 +198,30 @@ def test_other_queries_in_another_table(where, monkeypatch):
     assert np.array_equal(found.rows, plain_lists(squared, 5))
 
 
+def assert_nearest(table: np.ndarray, asked: np.ndarray, k: int) -> None:
+    squared = np.array([((table.astype(float) - row) ** 2).sum(axis=1) for row in asked])
+    found = nearest(Mixtures.faces(table), k, queries=Mixtures.faces(asked))
+    np.testing.assert_allclose(found.squared, np.sort(squared, axis=1)[:, :k], rtol=1e-7)
+
+
+def test_queries_that_are_no_bytes_among_bytes(monkeypatch):
+    """Of little contrast, so that no slack hides it if a fraction is lost."""
+    monkeypatch.setattr(search, "SMALL", 0)
+    draw = np.random.default_rng(0)
+    blocks = 5 + draw.normal(size=(1500, 1, 1)) + draw.normal(0, 0.5, (1500, 4, 4))
+    table = np.clip(np.rint(blocks.repeat(10, 1).repeat(10, 2)), 0, 10).reshape(1500, 1600).astype(np.uint8)
+    assert_nearest(table, table[:200] + draw.uniform(-1, 1, (200, 1600)), 3)
+    assert_nearest(table, table[:9] - 70000.0, 3)
+
+
+def test_queries_of_bytes_among_numbers_that_are_none():
+    draw = np.random.default_rng(0)
+    for step in draw.uniform(2e-4, 2e-3, 12):
+        side = np.where(np.arange(1500) % 4, step, -step) * draw.uniform(1, 1.5, 1500)
+        table = 200 + side[:, None] / 8 + draw.normal(0, step / 1000, (1500, 64))
+        assert_nearest(table, np.full((2, 64), 200, np.uint8), 1)
+
+
 @pytest.mark.real
 def test_the_training_part_has_the_ties_that_are_known_of_it(real_faces):
     """1,222 rows copy another one; 6,356 have a tie among their first seven of the same class."""
