@@ -228,7 +228,13 @@ def _quotas(counts: NDArray, fractions: tuple[float, ...] | list[float]) -> NDAr
 
 
 def split_of(
-    store: Store, data: Artifact, name: str = "official", seed: int = 0, *, quiet: bool = False
+    store: Store,
+    data: Artifact,
+    name: str = "official",
+    seed: int = 0,
+    *,
+    faces: FaceSet | None = None,
+    quiet: bool = False,
 ) -> tuple[Artifact, Split]:
     """The split of a stored set of faces; made on first need and answered from disk after.
 
@@ -241,6 +247,8 @@ def split_of(
         Of kind data.
     name, seed
         As in `make_split`.
+    faces : FaceSet, optional
+        Those of ``data`` where they are loaded already; they are loaded when they are needed.
     quiet : bool
         No progress bar while twins are looked for.
 
@@ -258,13 +266,13 @@ def split_of(
         inputs.append(found.id)
 
     def write(folder: Path) -> dict:
-        faces = load_faces(data)
-        split = make_split(faces, twins, name, seed)
+        loaded = load_faces(data) if faces is None else faces
+        split = make_split(loaded, twins, name, seed)
         rows = {"train": split.train_rows, "select": split.select_rows, "test": split.test_rows}
         save_arrays(folder / "split.npz", **rows)
         return {
             "rows": {part: len(r) for part, r in rows.items()},
-            "counts": {part: faces.counts(r) for part, r in rows.items()},
+            "counts": {part: loaded.counts(r) for part, r in rows.items()},
             "removed": split.removed,
         }
 

@@ -84,7 +84,7 @@ def make_resampling(
         check_name(name)
     loading = prepare() if searches and not dry_run else None
     faces = load_faces(data)
-    split_artifact, parts = split_of(store, data, split, quiet=quiet)
+    split_artifact, parts = split_of(store, data, split, faces=faces, quiet=quiet)
     space = options.space
     if space is not None and space.split not in (None, split_artifact.id):
         raise SplitMisuse(

@@ -87,7 +87,7 @@ def train(
         check_name(name)
     data_artifact = need_data(store, data)
     faces = load_faces(data_artifact)
-    split_artifact, split = split_of(store, data_artifact, recipe.split)
+    split_artifact, split = split_of(store, data_artifact, recipe.split, faces=faces)
     if not len(split.train_rows) or not len(split.select_rows):
         raise UsageError(
             f"split {split.name!r} leaves {len(split.train_rows)} training and {len(split.select_rows)} select rows; "
