@@ -66,11 +66,11 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         A member is no array, holds objects, or is not as large as it says; or the file is no archive.
     """
     arrays: dict[str, np.ndarray] = {}
-    member = "it"
+    member = ""
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                member, key = entry.filename, entry.filename.removesuffix(".npy")
+                member, key = f": {entry.filename}", entry.filename.removesuffix(".npy")
                 if key in arrays:
                     raise ValueError("its name comes twice")
                 with archive.open(entry) as start:
@@ -83,6 +83,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                     raise ValueError(f"it has {entry.file_size:,} bytes for shape {shape} of {dtype}")
                 found = np.frombuffer(archive.read(entry), dtype, math.prod(shape), offset)
                 arrays[key] = found.reshape(shape, order="F" if by_columns else "C")
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # zipfile and numpy raise many kinds for a file that somebody has made up
-        raise StoreError(f"{path}: {member} is no array of numbers or text: {error}.") from None
+        raise StoreError(f"{path}{member} is no array of numbers or text: {error}.") from None
     return arrays

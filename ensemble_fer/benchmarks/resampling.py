@@ -167,7 +167,7 @@ def _mixed(images: np.ndarray, rows: Any, i: slice | np.ndarray) -> np.ndarray:
 
 
 def _digests(values: Callable[[slice], np.ndarray], labels: np.ndarray) -> Counter[tuple[int, float]]:
-    """How often each row occurs, by its label and its values to a millionth of a grey level."""
+    """How often each row occurs, by its label and a projection of its values to a thousandth."""
     found: Counter[tuple[int, float]] = Counter()
     weights = np.random.default_rng(0).standard_normal(values(slice(0, 1)).shape[1])
     for start in range(0, len(labels), 1024):
@@ -194,7 +194,6 @@ def _tied(faces: Any, method: str, seed: int, rows: list[tuple[int, float]]) -> 
     points = Mixtures(images, made.parent_a.astype(int), made.parent_b.astype(int), made.weight.astype(float))
     squared = Search(images).nearest(points, 5).squared
     tied = {i for i in range(len(points)) if count_ties(squared[i : i + 1])}
-    kept = {"a": points.a, "b": points.b, "w": points.w}
     weights = np.random.default_rng(0).standard_normal(images.shape[1])
     kept, found = {"a": points.a, "b": points.b, "w": points.w}, 0
     for label in sorted({label for label, _ in rows}):

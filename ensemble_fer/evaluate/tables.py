@@ -109,11 +109,15 @@ def classes_table(named: Named) -> str:
 
 
 def differences_table(named: Named) -> str:
-    """Each ensemble minus each member, in points, by paired bootstrap over twin groups."""
+    """Each ensemble minus each member, and each member of a resampled set minus those of the plain one.
+
+    In points, by paired bootstrap over twin groups.
+    """
     lines = []
     for name, p in named.items():
         for other_name, other in named.items():
-            if _is_ensemble(p) and not _is_ensemble(other):
+            plain = other.protocol.resampling == "none" != p.protocol.resampling
+            if not _is_ensemble(other) and (_is_ensemble(p) or plain):
                 cells = [_points(*paired_difference(p, other, metric)) for metric in ("accuracy", "macro_f1")]
                 lines.append((f"{name} − {other_name}", *cells))
     return _markdown(("points", "accuracy", "macro-F1"), lines)

@@ -31,7 +31,7 @@ class Residual(nn.Module):
         return self.relu(self.convs(x) + self.shortcut(x))
 
 
-def build(dropout: float = 0.2) -> Member:
+def build(dropout: float = 0.1) -> Member:
     """Stem at stride 2, one residual block a stage at 20, 10 and 5 pixels, global average, linear."""
     layers: list[nn.Module] = [conv_bn(1, STEM, stride=2)]
     channels = STEM

@@ -57,8 +57,11 @@ def _forgiven(cache: Any) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def prepare() -> threading.Thread:
-    """Begin to load the compiler and the loops over bytes in the background: a second, once a process."""
-    loading = threading.Thread(target=_each_once)
+    """Begin to load the compiler and the loops over bytes in the background: a second, once a process.
+
+    Nobody waits for it at the end of a process that did not need it.
+    """
+    loading = threading.Thread(target=_each_once, daemon=True)
     loading.start()
     return loading
 
@@ -289,7 +292,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
     distant, ends, _, _ = there
     lowest, heads, chunk = np.empty(wide, np.float32), np.empty(guesses, np.float32), np.empty(guesses, np.int64)
     shadows, guess = np.empty(k, np.float32), np.empty(k, np.int64)
-    ranks, ends_of = np.empty(most, np.int64), np.empty(STEPS, np.int64)
+    ranks, step_ends = np.empty(most, np.int64), np.empty(STEPS, np.int64)
     nearest, nowhere = np.empty(k), np.empty(k, np.int64)
     left, apart = np.empty(most, np.int64), np.empty(most, np.float32)
     room, found = 16 * n * k + k + most, 0
@@ -347,7 +350,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
             if shadow <= within:
                 left[kept], apart[kept] = t, shadow
                 kept += 1
-        _about_sorted(apart, kept, within, ranks, ends_of)
+        _about_sorted(apart, kept, within, ranks, step_ends)
         for h in range(kept):
             g = ranks[h]
             if apart[g] > nearest[k - 1] * unit * WITHIN:

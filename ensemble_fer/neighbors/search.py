@@ -34,7 +34,7 @@ from ensemble_fer.neighbors.on_device import OnDevice, torch_device
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.products import one_blas_thread
 from ensemble_fer.neighbors.pruned import SHARE, TILE, Pruned
-from ensemble_fer.neighbors.shadows import LEVELS, Axes, Coordinates, Shadows
+from ensemble_fer.neighbors.shadows import LEVELS, Axes, Coordinates, Shadows, side_of
 from ensemble_fer.runtime import cpu_count, progress
 
 TIE = (1e-9, 1e-7)
@@ -226,8 +226,8 @@ def cost(searches: list[tuple[int, int]], table: int, pixels: int, memory: int =
     # Points and queries each have shadows, unless they are the same.
     shadowed = max(among + (asked if asked != among else 0) for asked, among in searches)
     level = coordinates_for(table + shadowed, memory - table * pixels)
-    summed = pixels // 4 if pixels // 4 >= LEVELS[-1] else pixels
-    axes = (10 * _AXES_ROWS + 2 * table) * summed * level
+    terms = pixels // 4 if side_of(pixels) else pixels  # as it is for faces; noise takes all
+    axes = (10 * _AXES_ROWS + 2 * table) * terms * level
     size = 4 * level * (table + shadowed) + TILE * cpu_count() + _REST
     passes = _START + 6e-10 * pairs + 1e-4 * sum(asked for asked, _ in searches)
     return axes + 2 * pairs * (LEVELS[0] + 2), passes, size

@@ -85,7 +85,7 @@ class Axes:
         if whole:
             middle = np.rint(middle).astype(np.uint8)
         single = cls(middle, np.empty((0, 0), np.float32), scale, 0)
-        blockwise = replace(single, side=_side(pixels))
+        blockwise = replace(single, side=side_of(pixels.shape[1]) if whole else 0)
         starts = range(0, len(sample), _BATCH)
 
         def spread_of(axes: Axes) -> tuple[list[NDArray[np.float32]], float]:
@@ -147,14 +147,14 @@ class Axes:
         return out
 
 
-def _side(pixels: NDArray) -> int:
-    """Of square pictures of bytes with an even side, neither too small for the last level nor too large for integers.
+def side_of(pixels: int) -> int:
+    """Side of square pictures of so many bytes, if it is even; 0 otherwise.
 
-    0 for anything else.
+    And 0 where sums over blocks are too few for the last level, or the pictures too large for sums of integers.
     """
-    side = math.isqrt(pixels.shape[1])
-    square = pixels.dtype == np.uint8 and side**2 == pixels.shape[1] and side % 2 == 0
-    return side if square and 4 * LEVELS[-1] <= side**2 <= kernels.MOST_BYTES else 0
+    side = math.isqrt(pixels)
+    fit = side**2 == pixels and side % 2 == 0 and 4 * LEVELS[-1] <= pixels <= kernels.MOST_BYTES
+    return side if fit else 0
 
 
 def _blocks(columns: int) -> list[slice]:

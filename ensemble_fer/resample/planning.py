@@ -102,7 +102,7 @@ def _searches(entry: Method, before: np.ndarray, after: np.ndarray, short: np.nd
     among_all = [(n, int(before.sum())) for n in sizes if entry.surveys]
     made = int(after.sum())
     everything = [(made, made)] if entry.cleans else []
-    drawn = [round(n * (1 - (1 - 1 / n) ** int(before.max() - n))) for n in sizes]
+    drawn = [round(n * (1 - (1 - 1 / max(n, 1)) ** int(before.max() - n))) for n in sizes]
     return among_all + list(zip(drawn, sizes, strict=True)) + everything
 
 

@@ -71,7 +71,7 @@ def resample(
         ``(points, k, queries=None) -> int64 [m, k]`` answers with the nearest points of each query, itself
         included, instead of the exact search on pixels: another space, or lists from elsewhere. Both are
         ``Mixtures``; without queries, every point is one. Methods that mix give as queries the rows from which
-        mixtures start.
+        mixtures start; borderline_smote and adasyn ask before that for whole classes among all rows.
     options : SearchOptions
         Of the search: another space than pixels, a cap of memory, a device.
     quiet : bool

@@ -71,8 +71,8 @@ def partners(
 ) -> NDArray[np.int64]:
     """For each start, the one of its ``k`` nearest rows of the class that stands at this place.
 
-    Chance decides before any distance is known from which rows mixtures start: only these are asked for, about half
-    of FER2013.
+    Chance decides before any distance is known from which rows mixtures start: only these are asked for, on FER2013
+    about half of the rows of the classes that are filled.
 
     Parameters
     ----------

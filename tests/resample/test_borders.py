@@ -145,6 +145,8 @@ def test_only_the_rows_of_the_class_are_asked_for():
     counts, filled = np.array(faces.counts()), np.array([1])
     assert planning._searches(METHODS["adasyn"], counts, counts, filled) == [(8, len(faces)), (8, 8)]
     assert planning._searches(METHODS["smote"], counts, counts, filled) == [(8, 8)]
+    bare = counts * (np.arange(7) != 6)
+    assert planning._searches(METHODS["smote"], bare, bare, np.array([1, 6])) == [(8, 8), (0, 0)]
     asked.clear()
     resample(faces, train(faces), "borderline_smote", classes=["sad"], neighbors=search)
     (everyone, sad), danger = asked[:2], asked[1][2]
