@@ -155,7 +155,7 @@ def imblearn(folder: Path, method: str, seed: int, store: str, data: str) -> dic
         "peak_mb": peak,
         "only_ours": sum((own - theirs).values()),
         "only_theirs": sum((theirs - own).values()),
-        "tied": _tied(faces, method, seed, [*(own - theirs), *(theirs - own)]),
+        "tied": _tied(faces, method, seed, [*(own - theirs).elements(), *(theirs - own).elements()]),
         "same_order": bool(len(made) == len(mine["a"]) and np.array_equal(labels, mine["labels"])),
         "comparing": time.perf_counter() - done,
     }
