@@ -1,8 +1,7 @@
 """The loops of the search, compiled: distances of pairs, mixtures of coordinates, and what is left of a row of scores.
 
-numpy would walk over every candidate many times, and these are hundreds for each of 50,000 rows. Compiled code is kept
-beside this file as Python keeps its own, or in the user's cache where that cannot be written, so that only the first
-search waits for it.
+numpy would walk over every candidate many times, and these are hundreds for each of 50,000 rows. All loops are in one
+file because code that is kept is made again when its own file changes, not when one changes from which it calls.
 
 A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixtures``.
 """
@@ -10,49 +9,17 @@ A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixture
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ensemble_fer.neighbors.compiling import SUMS, compiled
 from ensemble_fer.neighbors.points import read_only
 
 MOST_BYTES = 2**31 // 255**2  # of which int32 holds the squared differences; float64 is exact too, and slower
 NEVER = np.float32(1e30)  # a score; not infinite, since a product may meet it with 0
 STEPS = 32  # in which candidates are put in order
 WITHIN = 1 + 1e-4  # above what float32 makes of a squared distance of shadows
-
-# Sums may be made in any order, which lets them be made eight at a time; no other liberty is taken with rounding.
-_SUMS = {"reassoc", "nsz"}
-
-
-def _compiled(fastmath: Any = False) -> Any:
-    """Compile a loop on its first call, free of Python's lock, and keep it for later runs where there is room to."""
-
-    def of(function: Any) -> Any:
-        try:
-            made: Any = njit(cache=True, nogil=True, fastmath=fastmath)(function)
-        except RuntimeError:
-            return njit(nogil=True, fastmath=fastmath)(function)
-        if hasattr(made, "_cache"):  # not where numba is told to compile nothing
-            made._cache._guard_against_spurious_io_errors = lambda: _forgiven(made._cache)
-        return made
-
-    return of
-
-
-@contextmanager
-def _forgiven(cache: Any) -> Iterator[None]:
-    """Kept code that cannot be read or written (a full disk, a torn file) costs its compilation, not the search."""
-    try:
-        yield
-    except Exception:
-        # A torn list of what is kept would be in the way of every later run.
-        with suppress(Exception):
-            cache.flush()
 
 
 @lru_cache(maxsize=1)
@@ -78,13 +45,12 @@ def _each_once() -> None:
     mixed(near, face, 0, 1, near.copy())
 
 
-@_compiled()
+@compiled()
 def squared_distance(pixels, a, b, w, i, pictures, c, d, v, j):
     """Squared distance of point ``i`` of ``(pixels, a, b, w)`` and point ``j`` of ``(pictures, c, d, v)``.
 
     Made from differences, of which all terms are positive: an integer between faces, and else with a relative error
-    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are; of a
-    point and itself exactly 0.
+    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are; of a point and itself exactly 0.
     """
     if w[i] != 0 or v[j] != 0:
         return _of_mixtures(pixels, a[i], b[i], w[i], pictures, c[j], d[j], v[j])
@@ -95,7 +61,7 @@ def squared_distance(pixels, a, b, w, i, pictures, c, d, v, j):
 
 # Each loop is a function of its own: the compiler makes eight sums at a time of small functions alone. And they take
 # whole tables with a row, not views of rows, whose owners two threads would count on and off in turns.
-@_compiled()
+@compiled()
 def _of_bytes(x, i, y, j):
     total = np.int32(0)
     for n in range(x.shape[1]):
@@ -104,7 +70,7 @@ def _of_bytes(x, i, y, j):
     return np.float64(total)
 
 
-@_compiled(fastmath=_SUMS)
+@compiled(fastmath=SUMS)
 def _of_numbers(x, i, y, j):
     total = 0.0
     for n in range(x.shape[1]):
@@ -113,7 +79,7 @@ def _of_numbers(x, i, y, j):
     return total
 
 
-@_compiled(fastmath=_SUMS)
+@compiled(fastmath=SUMS)
 def _of_mixtures(x, a, b, w, y, c, d, v):
     total = 0.0
     for n in range(x.shape[1]):
@@ -123,7 +89,7 @@ def _of_mixtures(x, a, b, w, y, c, d, v):
     return total
 
 
-@_compiled()
+@compiled()
 def squared_distances(one, other, i, j):
     """``squared_distance`` of the pairs ``i[n], j[n]``."""
     pixels, a, b, w = one
@@ -134,7 +100,7 @@ def squared_distances(one, other, i, j):
     return out
 
 
-@_compiled()
+@compiled()
 def gaps(points, start, end, out):
     """Squared distance between the parents of each point from ``start`` to ``end``."""
     pixels, a, b, w = points
@@ -147,7 +113,7 @@ def gaps(points, start, end, out):
             out[i] = _of_numbers(pixels, a[i], pixels, b[i])
 
 
-@_compiled()
+@compiled()
 def summed(pixels, middle, side, start, end, unit, out, squared):
     """What pictures differ from the middle by, summed over blocks of 2 by 2 pixels, and their squared lengths.
 
@@ -174,7 +140,7 @@ def summed(pixels, middle, side, start, end, unit, out, squared):
         _pairs(lines, out, i - start, np.float32(unit / 2))
 
 
-@_compiled()
+@compiled()
 def _off(pixels, i, middle, off):
     total = np.int32(0)
     for n in range(pixels.shape[1]):
@@ -184,20 +150,20 @@ def _off(pixels, i, middle, off):
     return np.int64(total)
 
 
-@_compiled()
+@compiled()
 def _two_lines(off, lines, side):
     for y in range(len(lines) // side):
         for x in range(side):
             lines[y * side + x] = np.int16(off[2 * y * side + x] + off[(2 * y + 1) * side + x])
 
 
-@_compiled()
+@compiled()
 def _pairs(lines, out, i, unit):
     for n in range(out.shape[1]):
         out[i, n] = np.float32(np.int32(lines[2 * n]) + np.int32(lines[2 * n + 1])) * unit
 
 
-@_compiled()
+@compiled()
 def mixed(table, points, start, end, out):
     """Coordinates of the points from ``start`` to ``end``, mixed from those of their parents."""
     _, a, b, w = points
@@ -205,13 +171,13 @@ def mixed(table, points, start, end, out):
         _mix(table, a[i], b[i], np.float32(w[i]), out, i)
 
 
-@_compiled()
+@compiled()
 def _mix(table, a, b, w, out, i):
     for n in range(table.shape[1]):
         out[i, n] = table[a, n] + w * (table[b, n] - table[a, n])
 
 
-@_compiled(fastmath=_SUMS)
+@compiled(fastmath=SUMS)
 def further(x, i, y, j):
     """Squared distance of two rows."""
     total = np.float32(0)
@@ -221,14 +187,14 @@ def further(x, i, y, j):
     return total
 
 
-@_compiled()
+@compiled()
 def _lower(values, chunks, i, part):
     for c in range(len(values)):
         other = chunks[i, part, c]
         values[c] = other if other < values[c] else values[c]
 
 
-@_compiled()
+@compiled()
 def _about_sorted(values, count, most, ranks, ends):
     """Places of the first ``count`` values, at most ``most`` each, by equal steps: sorting takes longer."""
     of_step = np.float32(len(ends) / most) if most > 0 else np.float32(0)
@@ -243,12 +209,12 @@ def _about_sorted(values, count, most, ranks, ends):
         ranks[ends[step]] = n
 
 
-@_compiled()
+@compiled()
 def _step(value, steps):
     return min(steps - 1, max(0, np.int64(value)))
 
 
-@_compiled()
+@compiled()
 def put(values, places, value, place):
     """Into ascending values and their places comes one that is below the last, which goes."""
     n = len(values) - 1
@@ -258,7 +224,7 @@ def put(values, places, value, place):
     values[n], places[n] = value, place
 
 
-@_compiled()
+@compiled()
 def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
     """The candidates of some rows of scores, of which the shadows rule out the others; see ``search.py``.
 
@@ -376,7 +342,7 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
     return row[:found], column[:found], squared[:found], given_up
 
 
-@_compiled()
+@compiled()
 def grown(values, room):
     """The same values with more room behind them."""
     out = np.empty(room, values.dtype)
