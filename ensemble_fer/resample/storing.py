@@ -12,6 +12,7 @@ from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
 from ensemble_fer.resample.resampling import check, check_lineage, check_size, run, warn_of
 from ensemble_fer.resample.spaces import SearchOptions, Space
+from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact, Store, check_name
 from ensemble_fer.types import CLASSES, Resampling
 
@@ -100,7 +101,10 @@ def make_resampling(
 
     def write(folder: Path) -> dict:
         if loading is not None:
-            loading.join()
+            loading.join(2)
+            if loading.is_alive():  # longer than loading takes: nothing is kept yet
+                with progress(1, "compiling the search, once after installation", quiet=quiet):
+                    loading.join()
         outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet)
         made = outcome.resampling
         check_lineage(made, parts)
