@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 
 from ensemble_fer.errors import StoreError
 
+_PIECE = 8 << 20  # bytes
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -73,16 +74,23 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                 member, key = f": {entry.filename}", entry.filename.removesuffix(".npy")
                 if key in arrays:
                     raise ValueError("its name comes twice")
-                with archive.open(entry) as start:
-                    shape, by_columns, dtype = _HEADERS[npy.read_magic(start)](start)
-                    offset = start.tell()
-                # Before anything large is read: what is packed may be much larger than the file.
-                if dtype.hasobject or min(shape, default=0) < 0:
-                    raise ValueError(f"it has shape {shape} of {dtype}")
-                if offset + math.prod(shape) * dtype.itemsize != entry.file_size:
-                    raise ValueError(f"it has {entry.file_size:,} bytes for shape {shape} of {dtype}")
-                found = np.frombuffer(archive.read(entry), dtype, math.prod(shape), offset)
-                arrays[key] = found.reshape(shape, order="F" if by_columns else "C")
+                with archive.open(entry) as packed:
+                    shape, by_columns, dtype = _HEADERS[npy.read_magic(packed)](packed)
+                    # Before anything large is read: what is packed may be much larger than the file.
+                    if dtype.hasobject or min(shape, default=0) < 0:
+                        raise ValueError(f"it has shape {shape} of {dtype}")
+                    size = math.prod(shape) * dtype.itemsize
+                    if packed.tell() + size != entry.file_size:
+                        raise ValueError(f"it has {entry.file_size:,} bytes for shape {shape} of {dtype}")
+                    # An array of numpy's own lies in large pages, in which rows here and there are found sooner.
+                    found, place = np.empty(size, np.uint8), 0
+                    while piece := packed.read(_PIECE):
+                        found[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
+                        place += len(piece)
+                if place != size:
+                    raise ValueError(f"it ends after {place:,} bytes of {size:,}")
+                found.flags.writeable = False
+                arrays[key] = found.view(dtype).reshape(shape, order="F" if by_columns else "C")
     except (OSError, MemoryError):
         raise
     except Exception as error:  # zipfile and numpy raise many kinds for a file that somebody has made up

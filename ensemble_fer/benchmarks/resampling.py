@@ -70,15 +70,12 @@ def measure(
             if all(kept["jobs"].get(side, {}).get("code") == code for side in (pair, name)):
                 continue
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
-            command = [sys.executable, "-m", "ensemble_fer.benchmarks.resampling", "--job", folder, *arguments]
-            began = time.perf_counter()
+            command = [sys.executable, "-m", "ensemble_fer.benchmarks.resampling", "--job", folder, str(time.time())]
+            command += arguments
             done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ)
             if done.returncode:
                 raise RuntimeError(f"{name} failed:\n{done.stderr}")
-            figures = json.loads(done.stdout)
-            # What the comparison took is no part of either.
-            wall = time.perf_counter() - began - figures.pop("comparing", 0.0)
-            kept["jobs"][name] = {"wall": round(wall, 2), **figures, "code": code}
+            kept["jobs"][name] = {**json.loads(done.stdout), "code": code}
             write_atomic(out, json.dumps(kept, indent=1))
     return kept
 
@@ -90,8 +87,8 @@ def code_digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
-def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
-    """The command, start to stored result, and which rows it kept."""
+def ours(folder: Path, began: float, method: str, seed: int, store: str, data: str) -> dict:
+    """The command, from its start to the stored result, and which rows it kept."""
     from ensemble_fer.neighbors import Search
     from ensemble_fer.resample import load_resampling, make_resampling
     from ensemble_fer.store import Artifact, Store, need_data
@@ -106,21 +103,21 @@ def ours(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
     source = opened.get("data", data)
     with timed(Search, "nearest") as spent:
         made = make_resampling(opened, source, method=method, seed=seed, quiet=True)
+    wall = time.time() - began
     assert isinstance(made, Artifact)
-    done = time.perf_counter()
     rows = load_resampling(made)
     np.savez(folder / f"{method}-{seed}.npz", a=rows.parent_a, b=rows.parent_b, w=rows.weight, labels=rows.labels)
     return {
+        "wall": round(wall, 2),
         "search": round(spent[0], 3),
         "seconds": made.metrics["seconds"],
         "rows": len(rows),
         "peak_mb": peak_mb(),
-        "comparing": time.perf_counter() - done,
     }
 
 
-def imblearn(folder: Path, method: str, seed: int, store: str, data: str) -> dict:
-    """imbalanced-learn on float64 pixels, and in how many rows its result differs from ours."""
+def imblearn(folder: Path, began: float, method: str, seed: int, store: str, data: str) -> dict:
+    """imbalanced-learn on float64 pixels, from the start to its arrays, and in how many rows they differ from ours."""
     from imblearn.combine import SMOTEENN, SMOTETomek
     from imblearn.over_sampling import SMOTE
     from imblearn.under_sampling import EditedNearestNeighbours, TomekLinks
@@ -139,25 +136,24 @@ def imblearn(folder: Path, method: str, seed: int, store: str, data: str) -> dic
         "smote_enn": lambda: SMOTEENN(random_state=seed, n_jobs=2),
     }
     pixels = faces.images[rows].reshape(len(rows), -1).astype(np.float64)
-    began = time.perf_counter()
+    start = time.perf_counter()
     with timed(NearestNeighbors, "kneighbors") as spent:
         made, labels = samplers[method]().fit_resample(pixels, faces.labels[rows])
-    done = time.perf_counter()
-    peak = peak_mb()
+    seconds, wall, peak = time.perf_counter() - start, time.time() - began, peak_mb()
     mine = np.load(folder / f"{method}-{seed}.npz")
     images = faces.images.reshape(len(faces), -1)
     own = _digests(lambda i: _mixed(images, mine, i), mine["labels"])
     theirs = _digests(lambda i: made[i], labels)
     return {
+        "wall": round(wall, 2),
         "search": round(spent[0], 3),
-        "seconds": round(done - began, 3),
+        "seconds": round(seconds, 3),
         "rows": len(made),
         "peak_mb": peak,
         "only_ours": sum((own - theirs).values()),
         "only_theirs": sum((theirs - own).values()),
         "tied": _tied(faces, method, seed, [*(own - theirs).elements(), *(theirs - own).elements()]),
         "same_order": bool(len(made) == len(mine["a"]) and np.array_equal(labels, mine["labels"])),
-        "comparing": time.perf_counter() - done,
     }
 
 
@@ -295,12 +291,13 @@ def _of_ties(job: dict) -> str:
 def main(arguments: list[str]) -> None:
     """``[OUT.json [PAGE.md [STORE [DATA]]]]``, or one job."""
     if arguments[:1] == ["--job"]:
-        folder, kind, *rest = arguments[1:]
+        folder, began, kind, *rest = arguments[1:]
         if kind == "growth":
             print(json.dumps(growth(Path(folder), int(rest[0]))))
         else:
             method, seed, store, data = rest
-            print(json.dumps({"ours": ours, "imblearn": imblearn}[kind](Path(folder), method, int(seed), store, data)))
+            side = {"ours": ours, "imblearn": imblearn}[kind]
+            print(json.dumps(side(Path(folder), float(began), method, int(seed), store, data)))
         return
     out, page, store, data = (*arguments, *DEFAULTS[len(arguments) :])
     try:

@@ -1,248 +1,109 @@
-"""The loops of the search, compiled: distances of pairs, mixtures of coordinates, and what is left of a row of scores.
+"""The compiled loops of the search, each with the room that it writes to.
 
-numpy would walk over every candidate many times, and these are hundreds for each of 50,000 rows. All loops are in one
-file because code that is kept is made again when its own file changes, not when one changes from which it calls.
-
-A set of points is handed over as ``(pixels, a, b, w)``, the fields of ``Mixtures``.
+Sets of points are handed over as ``(pixels, a, b, w)``, the fields of ``Mixtures``; what a loop does is said in
+``loops.py``.
 """
 
 from __future__ import annotations
 
-import threading
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble_fer.neighbors.compiling import SUMS, compiled
-from ensemble_fer.neighbors.points import read_only
+from ensemble_fer.neighbors.compiling import Loop
+from ensemble_fer.neighbors.constants import STEPS
+from ensemble_fer.runtime import cpu_count, progress
 
-MOST_BYTES = 2**31 // 255**2  # of which int32 holds the squared differences; float64 is exact too, and slower
-NEVER = np.float32(1e30)  # a score; not infinite, since a product may meet it with 0
-STEPS = 32  # in which candidates are put in order
-WITHIN = 1 + 1e-4  # above what float32 makes of a squared distance of shadows
+_FOUND = 16  # times k: candidates of a query for which there is room at first
+Fields = tuple[NDArray, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+_squared_distances, _gaps, _summed, _mixed, _settle = (
+    Loop(name) for name in ("squared_distances", "gaps", "summed", "mixed", "settle")
+)
 
 
-@lru_cache(maxsize=1)
-def prepare() -> threading.Thread:
-    """Begin to load the compiler and the loops over bytes in the background: a second, once a process.
+def prepare(quiet: bool = True) -> None:
+    """Have all loops over bytes ready: they are compiled where that was not done yet, in a quarter of a minute.
 
-    Nobody waits for it at the end of a process that did not need it.
+    Parameters
+    ----------
+    quiet : bool
+        Draw no progress bar; none is drawn where nothing must be compiled.
     """
-    loading = threading.Thread(target=_each_once, daemon=True)
-    loading.start()
-    return loading
+    places, numbers = np.arange(1), np.zeros(1)
+    face = (np.zeros((1, 4), np.uint8), places, places, numbers)
+    near, room = np.zeros((1, 1), np.float32), np.zeros(2, np.int16)
+    shadow = (near, np.zeros((2, 1), np.float32), numbers, numbers)
+    guessing, looking, found = _room(1, 1, 1, 1, 2)
+    calls: list[tuple[Loop, tuple]] = [
+        (_summed, (face[0], face[0][0], 2, 1.0, np.zeros(4, np.int16), room, near, numbers)),
+        (_gaps, (face, 0, 1, numbers)),
+        (_mixed, (near, face, 0, 1, near)),
+        (_squared_distances, (face, face, places, places, numbers)),
+        (
+            _settle,
+            (near[None], places, 1, face, face, shadow, shadow, 1.0, guessing, looking, found, *_account(1)),
+        ),
+    ]
+    missing = [call for call in calls if not call[0].is_kept(*call[1])]
+    with (
+        progress(len(missing), "compiling the search, once after installation", quiet=quiet or not missing) as advance,
+        ThreadPoolExecutor(cpu_count()) as pool,
+    ):
+        for _ in pool.map(lambda call: call[0](*call[1]), calls):
+            advance()
 
 
-def _each_once() -> None:
-    rows, none = np.arange(1), np.zeros(1)
-    face = (read_only(np.zeros((1, 4), np.uint8)), rows, rows, none)
-    near = np.zeros((1, 1), np.float32)
-    summed(face[0], np.zeros(4, np.uint8), 2, 0, 1, np.float32(1), near.copy(), none.copy())
-    shadow = (near, np.zeros((2, 1), np.float32), none, none)
-    settle(near[None].copy(), rows, 1, 1, 2, face, face, shadow, shadow, 1.0)
-    squared_distances(face, face, rows, rows)
-    gaps(face, 0, 1, none.copy())
-    mixed(near, face, 0, 1, near.copy())
-
-
-@compiled()
-def squared_distance(pixels, a, b, w, i, pictures, c, d, v, j):
-    """Squared distance of point ``i`` of ``(pixels, a, b, w)`` and point ``j`` of ``(pictures, c, d, v)``.
-
-    Made from differences, of which all terms are positive: an integer between faces, and else with a relative error
-    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are; of a point and itself exactly 0.
-    """
-    if w[i] != 0 or v[j] != 0:
-        return _of_mixtures(pixels, a[i], b[i], w[i], pictures, c[j], d[j], v[j])
-    if pixels.itemsize == 1 and pictures.itemsize == 1 and pixels.shape[1] <= MOST_BYTES:
-        return _of_bytes(pixels, a[i], pictures, c[j])
-    return _of_numbers(pixels, a[i], pictures, c[j])
-
-
-# Each loop is a function of its own: the compiler makes eight sums at a time of small functions alone. And they take
-# whole tables with a row, not views of rows, whose owners two threads would count on and off in turns.
-@compiled()
-def _of_bytes(x, i, y, j):
-    total = np.int32(0)
-    for n in range(x.shape[1]):
-        apart = np.int32(np.int32(x[i, n]) - np.int32(y[j, n]))
-        total = np.int32(total + np.int32(apart * apart))
-    return np.float64(total)
-
-
-@compiled(fastmath=SUMS)
-def _of_numbers(x, i, y, j):
-    total = 0.0
-    for n in range(x.shape[1]):
-        apart = np.float64(x[i, n]) - np.float64(y[j, n])
-        total += apart * apart
-    return total
-
-
-@compiled(fastmath=SUMS)
-def _of_mixtures(x, a, b, w, y, c, d, v):
-    total = 0.0
-    for n in range(x.shape[1]):
-        s, t = np.float64(x[a, n]), np.float64(y[c, n])
-        apart = (s + w * (np.float64(x[b, n]) - s)) - (t + v * (np.float64(y[d, n]) - t))
-        total += apart * apart
-    return total
-
-
-@compiled()
-def squared_distances(one, other, i, j):
-    """``squared_distance`` of the pairs ``i[n], j[n]``."""
-    pixels, a, b, w = one
-    pictures, c, d, v = other
+def squared_distances(one: Fields, other: Fields, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of points ``i[n]`` of the one set and ``j[n]`` of the other."""
     out = np.empty(len(i))
-    for n in range(len(i)):
-        out[n] = squared_distance(pixels, a, b, w, i[n], pictures, c, d, v, j[n])
+    _squared_distances(one, other, i, j, out)
     return out
 
 
-@compiled()
-def gaps(points, start, end, out):
+def gaps(points: Fields, start: int, end: int, out: NDArray[np.float64]) -> None:
     """Squared distance between the parents of each point from ``start`` to ``end``."""
-    pixels, a, b, w = points
-    for i in range(start, end):
-        if w[i] == 0:
-            out[i] = 0
-        elif pixels.itemsize == 1 and pixels.shape[1] <= MOST_BYTES:
-            out[i] = _of_bytes(pixels, a[i], pixels, b[i])
-        else:
-            out[i] = _of_numbers(pixels, a[i], pixels, b[i])
+    _gaps(points, start, end, out)
 
 
-@compiled()
-def summed(pixels, middle, side, start, end, unit, out, squared):
-    """What pictures differ from the middle by, summed over blocks of 2 by 2 pixels, and their squared lengths.
-
-    Parameters
-    ----------
-    pixels : uint8 [n, side^2]
-        At most ``MOST_BYTES`` a row.
-    middle : uint8 [side^2]
-    side : int
-        Even.
-    start, end : int
-        The rows.
-    unit : float32
-        A power of two.
-    out : float32 [end - start, (side / 2)^2]
-        The sums, exact, times half the unit: coordinates along axes of length 1.
-    squared : float64 [end - start]
-        In units of the unit squared; exact.
-    """
+def summed(
+    pixels: NDArray[np.uint8],
+    middle: NDArray[np.uint8],
+    side: int,
+    unit: float,
+    out: NDArray[np.float32],
+    squared: NDArray[np.float64],
+) -> None:
+    """What pictures differ from the middle by, summed over blocks of 2 by 2 pixels, and their squared lengths."""
     off, lines = np.empty(side * side, np.int16), np.empty(side * (side // 2), np.int16)
-    for i in range(start, end):
-        squared[i - start] = _off(pixels, i, middle, off) * np.float64(unit) ** 2
-        _two_lines(off, lines, side)
-        _pairs(lines, out, i - start, np.float32(unit / 2))
+    _summed(pixels, middle, side, unit, off, lines, out, squared)
 
 
-@compiled()
-def _off(pixels, i, middle, off):
-    total = np.int32(0)
-    for n in range(pixels.shape[1]):
-        apart = np.int16(np.int16(pixels[i, n]) - np.int16(middle[n]))
-        off[n] = apart
-        total = np.int32(total + np.int32(np.int32(apart) * np.int32(apart)))
-    return np.int64(total)
-
-
-@compiled()
-def _two_lines(off, lines, side):
-    for y in range(len(lines) // side):
-        for x in range(side):
-            lines[y * side + x] = np.int16(off[2 * y * side + x] + off[(2 * y + 1) * side + x])
-
-
-@compiled()
-def _pairs(lines, out, i, unit):
-    for n in range(out.shape[1]):
-        out[i, n] = np.float32(np.int32(lines[2 * n]) + np.int32(lines[2 * n + 1])) * unit
-
-
-@compiled()
-def mixed(table, points, start, end, out):
+def mixed(table: NDArray[np.float32], points: Fields, start: int, end: int, out: NDArray[np.float32]) -> None:
     """Coordinates of the points from ``start`` to ``end``, mixed from those of their parents."""
-    _, a, b, w = points
-    for i in range(start, end):
-        _mix(table, a[i], b[i], np.float32(w[i]), out, i)
+    _mixed(table, points, start, end, out)
 
 
-@compiled()
-def _mix(table, a, b, w, out, i):
-    for n in range(table.shape[1]):
-        out[i, n] = table[a, n] + w * (table[b, n] - table[a, n])
-
-
-@compiled(fastmath=SUMS)
-def further(x, i, y, j):
-    """Squared distance of two rows."""
-    total = np.float32(0)
-    for n in range(x.shape[1]):
-        apart = x[i, n] - y[j, n]
-        total += apart * apart
-    return total
-
-
-@compiled()
-def _lower(values, chunks, i, part):
-    for c in range(len(values)):
-        other = chunks[i, part, c]
-        values[c] = other if other < values[c] else values[c]
-
-
-@compiled()
-def _about_sorted(values, count, most, ranks, ends):
-    """Places of the first ``count`` values, at most ``most`` each, by equal steps: sorting takes longer."""
-    of_step = np.float32(len(ends) / most) if most > 0 else np.float32(0)
-    ends[:] = 0
-    for n in range(count):
-        ends[_step(values[n] * of_step, len(ends))] += 1
-    for step in range(1, len(ends)):
-        ends[step] += ends[step - 1]
-    for n in range(count):
-        step = _step(values[n] * of_step, len(ends))
-        ends[step] -= 1
-        ranks[ends[step]] = n
-
-
-@compiled()
-def _step(value, steps):
-    return min(steps - 1, max(0, np.int64(value)))
-
-
-@compiled()
-def put(values, places, value, place):
-    """Into ascending values and their places comes one that is below the last, which goes."""
-    n = len(values) - 1
-    while n > 0 and value < values[n - 1]:
-        values[n], places[n] = values[n - 1], places[n - 1]
-        n -= 1
-    values[n], places[n] = value, place
-
-
-@compiled()
-def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
-    """The candidates of some rows of scores, of which the shadows rule out the others; see ``search.py``.
+def settle(
+    chunks: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    k: int,
+    guesses: int,
+    most: int,
+    asked: Fields,
+    points: Fields,
+    here: tuple,
+    there: tuple,
+    unit: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """The candidates of some rows of scores, of which the shadows rule out the others.
 
     Parameters
     ----------
-    chunks : float32 [n, share, w]
-        Of each query its scores, ``|t|^2 / 2 - <s, t>`` of the shadows with the slack of t taken off, that of point
-        ``part * w + c`` at ``[:, part, c]``: the lowest of each column is looked at before its others. Is written to.
-    ids : int64 [n]
-        The queries.
-    k, guesses, most : int
-        Neighbours wanted; points tried for a first limit; candidates beyond which a row is given up.
-    asked, points : tuple
-        Queries and points, each ``(pixels, a, b, w)``.
-    here, there : tuple
-        Of queries and points ``(far, rests, squared, slack)``: float32 [m, d], [2, m], float64 [m], [m].
-    unit : float
-        Squared length in shadows of a distance of 1.
+    chunks, ids, k, asked, points, here, there, unit
+        As for the loop.
+    guesses, most : int
+        Points tried for a first limit; candidates from which on a row is given up.
 
     Returns
     -------
@@ -251,100 +112,30 @@ def settle(chunks, ids, k, guesses, most, asked, points, here, there, unit):
     squared : float64 [c]
     given_up : bool [n]
     """
-    n, share, wide = chunks.shape
-    pixels, a, b, w = asked
-    pictures, first, second, weight = points
-    far, rests, own, slack = here
-    distant, ends, _, _ = there
-    lowest, heads, chunk = np.empty(wide, np.float32), np.empty(guesses, np.float32), np.empty(guesses, np.int64)
-    shadows, guess = np.empty(k, np.float32), np.empty(k, np.int64)
-    ranks, step_ends = np.empty(most, np.int64), np.empty(STEPS, np.int64)
-    nearest, nowhere = np.empty(k), np.empty(k, np.int64)
-    left, apart = np.empty(most, np.int64), np.empty(most, np.float32)
-    room, found = 16 * n * k + k + most, 0
-    row, column, squared = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-    given_up = np.zeros(n, np.bool_)
-    for i in range(n):
-        q, begun = ids[i], found
-        lowest[:], heads[:], shadows[:], nearest[:] = np.inf, np.inf, np.inf, np.inf
-        for part in range(share):
-            _lower(lowest, chunks, i, part)
-        # The best of some chunks, and of these the k whose whole shadows are nearest.
-        for c in range(wide):
-            if lowest[c] < heads[guesses - 1]:
-                put(heads, chunk, lowest[c], c)
-        for g in range(guesses):
-            c, best = chunk[g], 0
-            for part in range(1, share):
-                if chunks[i, part, c] < chunks[i, best, c]:
-                    best = part
-            t = best * wide + c
-            shadow = 2 * chunks[i, best, c] - (rests[0, q] - ends[0, t]) ** 2 + (rests[1, q] - ends[1, t]) ** 2
-            shadow = np.float32(shadow + further(far, q, distant, t))
-            if shadow < shadows[k - 1]:
-                put(shadows, guess, shadow, t)
-        if found + k + most > room:
-            room = 2 * (room + k + most)
-            row, column, squared = grown(row, room), grown(column, room), grown(squared, room)
-        for g in range(k):
-            t = guess[g]
-            row[found], column[found] = i, t
-            squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
-            if squared[found] < nearest[k - 1]:
-                put(nearest, nowhere, squared[found], t)
-            chunks[i, t // wide, t % wide] = NEVER
-            found += 1
-        # All others within the limit by their scores, then by their whole shadows.
-        offset = own[q] - slack[q]
-        bound = np.float32((nearest[k - 1] * unit * WITHIN - offset) / 2)
-        bound += abs(bound) * np.float32(1e-6)
-        seen = 0
-        for c in range(wide):
-            if lowest[c] <= bound:
-                for part in range(share):
-                    if chunks[i, part, c] <= bound and seen < most:
-                        left[seen], apart[seen] = part * wide + c, chunks[i, part, c]
-                        seen += 1
-        if seen == most:
-            given_up[i], found = True, begun
-            continue
-        within, kept = np.float32(nearest[k - 1] * unit * WITHIN), 0
-        for g in range(seen):
-            t = left[g]
-            rest = (rests[1, q] - ends[1, t]) ** 2 - (rests[0, q] - ends[0, t]) ** 2
-            shadow = np.float32(2 * apart[g] + offset + rest) + further(far, q, distant, t)
-            if shadow <= within:
-                left[kept], apart[kept] = t, shadow
-                kept += 1
-        _about_sorted(apart, kept, within, ranks, step_ends)
-        for h in range(kept):
-            g = ranks[h]
-            if apart[g] > nearest[k - 1] * unit * WITHIN:
-                continue
-            t = left[g]
-            row[found], column[found] = i, t
-            squared[found] = squared_distance(pixels, a, b, w, q, pictures, first, second, weight, t)
-            if squared[found] < nearest[k - 1]:
-                put(nearest, nowhere, squared[found], t)
-            found += 1
-        # Those that are measured and too far are many; ties stay, to be ordered by row. Of those that are as far as the
-        # limit to the last bit, only the k lowest rows can be among the nearest.
-        nowhere[:] = len(first)
-        for g in range(begun, found):
-            if squared[g] == nearest[k - 1] and column[g] < nowhere[k - 1]:
-                put(nowhere, guess, column[g], 0)
-        for g in range(begun, found):
-            equal = squared[g] == nearest[k - 1]
-            if squared[g] <= nearest[k - 1] * WITHIN + 1e-6 and (not equal or column[g] <= nowhere[k - 1]):
-                row[begun], column[begun], squared[begun] = i, column[g], squared[g]
-                begun += 1
-        found = begun
-    return row[:found], column[:found], squared[:found], given_up
+    guessing, looking, found = _room(chunks.shape[2], guesses, k, len(ids), most)
+    given_up, done = _account(len(ids))
+    while True:
+        _settle(chunks, ids, k, asked, points, here, there, unit, guessing, looking, found, given_up, done)
+        if done[0] == len(ids):
+            return found[0][: done[1]], found[1][: done[1]], found[2][: done[1]], given_up.view(bool)
+        found = _longer(found, most)
 
 
-@compiled()
-def grown(values, room):
-    """The same values with more room behind them."""
-    out = np.empty(room, values.dtype)
-    out[: len(values)] = values
-    return out
+def _longer(found: tuple, most: int) -> tuple:
+    return tuple(np.concatenate([part, np.empty(len(part) + most, part.dtype)]) for part in found)
+
+
+def _room(wide: int, guesses: int, k: int, n: int, most: int) -> tuple[tuple, tuple, tuple]:
+    """What ``settle`` looks at and finds."""
+    places = [np.empty(size, np.int64) for size in (guesses, k, most, most, STEPS, k)]
+    floats = [np.empty(size, np.float32) for size in (wide, guesses, k, most)]
+    room = _FOUND * n * k + k + most
+    return (
+        (floats[0], floats[1], places[0], floats[2], places[1]),
+        (places[2], floats[3], places[3], places[4], np.empty(k), places[5]),
+        (np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)),
+    )
+
+
+def _account(n: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return np.zeros(n, np.uint8), np.zeros(2, np.int64)

@@ -52,14 +52,12 @@ class Mixtures:
         out += step
         return out
 
-    @property
+    @cached_property
     def fields(self) -> tuple[NDArray, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """As the compiled loops take them (``kernels.py``)."""
-        return read_only(self.pixels), self.a, self.b, self.w
-
-
-def read_only(table: NDArray) -> NDArray:
-    """A view that cannot be written to; the compiled loops are made once, for tables of this kind."""
-    view = table.view()
-    view.flags.writeable = False
-    return view
+        """As the compiled loops take them (``kernels.py``): rows one behind the other, copied where they are not."""
+        return (
+            np.ascontiguousarray(self.pixels),
+            np.ascontiguousarray(self.a, np.int64),
+            np.ascontiguousarray(self.b, np.int64),
+            np.ascontiguousarray(self.w, np.float64),
+        )

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ensemble_fer.errors import UsageError, unknown_name
 
@@ -145,8 +146,6 @@ class one_blas_thread:
     _lock, _inside, _limit = threading.Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
-        from threadpoolctl import threadpool_limits
-
         cls = one_blas_thread
         with cls._lock:
             if not cls._inside:

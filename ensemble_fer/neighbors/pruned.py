@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.neighbors import kernels
+from ensemble_fer.neighbors.constants import NEVER
 from ensemble_fer.neighbors.dense import Dense
 from ensemble_fer.neighbors.folding import SHARE, Scratch
 from ensemble_fer.neighbors.points import Mixtures
@@ -58,7 +59,7 @@ class Pruned:
         self.columns = np.zeros((there.near.shape[1] + 2, self.wide), np.float32)
         self.columns[:-2, : len(points)] = there.near.T
         self.columns[-2, : len(points)] = there.rests[0]
-        self.columns[-1] = kernels.NEVER
+        self.columns[-1] = NEVER
         self.columns[-1, : len(points)] = (there.squared - there.slack) / 2
         self.scratch = Scratch(self.tall, self.wide)
 

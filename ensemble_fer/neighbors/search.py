@@ -22,6 +22,7 @@ which need not be the face itself.
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -45,7 +46,8 @@ TINY = 1e-24  # squared length of all points beside the table, likewise
 FAR = 1e12  # squared length of queries, beside points of length 1, with which float32 has nothing to say
 FEW_PAIRS, FEW_COORDINATES = 100_000_000, 128  # of which more coordinates would cost more than they save
 _AXES_ROWS, _REST = 1024, 100_000_000
-_START = 1.0  # seconds in which the compiled loops are loaded
+_START = 0.2  # seconds in which the compiled loops are loaded
+_finding = threading.Lock()  # of no search, since these travel between processes
 
 
 @dataclass(frozen=True)
@@ -154,15 +156,17 @@ class Search:
         rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
         wanted = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
-        found = self._found
-        if found is None or found[1].width < min(wanted, len(found[0].directions)):
-            found = self._found = None  # not held beside the new ones
-            axes = Axes.principal(self.pixels, wanted, pool)
-            found = self._found = axes, axes.coordinates(self.pixels, pool)
-        axes, own = found
+        with _finding:
+            found = self._found
+            if found is None or found[1].width < min(wanted, len(found[0].directions)):
+                found = self._found = None  # not held beside the new ones
+            axes = found[0] if found else Axes.principal(self.pixels, wanted, pool)
+            rows = np.concatenate([row for some in held if some.pixels is self.pixels for row in (some.a, some.b)])
+            own = axes.coordinates(self.pixels, rows, pool, found[1] if found else None)
+            self._found = axes, own
         there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:
-            own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, pool)
+            own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, np.r_[asked.a, asked.b], pool)
             here = Shadows.of(asked, own, axes.scale, pool, most)
         if not all(TINY < shadows.largest < FAR for shadows in (there, here)):
             return dense

@@ -40,7 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.neighbors import kernels
-from ensemble_fer.neighbors.points import Mixtures, read_only
+from ensemble_fer.neighbors.constants import MOST_BYTES
+from ensemble_fer.neighbors.points import Mixtures
 
 U = 2.0**-24
 TINY = 1e-30  # of a squared length of order 1: below, squares leave what float32 can hold
@@ -86,10 +87,10 @@ class Axes:
             middle = np.rint(middle).astype(np.uint8)
         single = cls(middle, np.empty((0, 0), np.float32), scale, 0)
         blockwise = replace(single, side=side_of(pixels.shape[1]) if whole else 0)
-        starts = range(0, len(sample), _BATCH)
+        parts = [sample[start : start + _BATCH] for start in range(0, len(sample), _BATCH)]
 
         def spread_of(axes: Axes) -> tuple[list[NDArray[np.float32]], float]:
-            found = list(pool.map(lambda start: axes.spread(sample, start), starts))
+            found = list(pool.map(axes.spread, parts))
             return [block for block, _ in found], sum(float(squared.sum()) for _, squared in found)
 
         blocks, length = spread_of(blockwise)
@@ -107,16 +108,14 @@ class Axes:
         beyond = np.linalg.norm(wide.T @ wide - np.eye(d))
         return replace(blockwise, directions=(directions / np.sqrt(1 + 2 * beyond)).astype(np.float32))
 
-    def spread(self, pixels: NDArray, start: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """What some rows from ``start`` on differ from the middle by, times the scale, and their squared lengths."""
-        end = min(len(pixels), start + _BATCH)
+    def spread(self, pixels: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """What some rows differ from the middle by, times the scale, and their squared lengths."""
         if pixels.dtype == self.middle.dtype == np.uint8 and self.side:
-            out, squared = np.empty((end - start, len(self.middle) // 4), np.float32), np.empty(end - start)
-            table = read_only(pixels)
-            kernels.summed(table, self.middle, self.side, start, end, np.float32(self.scale), out, squared)
+            out, squared = np.empty((len(pixels), len(self.middle) // 4), np.float32), np.empty(len(pixels))
+            kernels.summed(np.ascontiguousarray(pixels), self.middle, self.side, self.scale, out, squared)
             return out, squared
         # Queries may be of another type than the table: numbers that are no bytes, among bytes, or the reverse.
-        off = np.subtract(pixels[start:end], self.middle, dtype=np.float64)
+        off = np.subtract(pixels, self.middle, dtype=np.float64)
         off *= self.scale
         squared = np.einsum("ij,ij->i", off, off)
         if self.side:
@@ -124,26 +123,42 @@ class Axes:
             off = off.reshape(-1, half, 2, half, 2).sum(axis=(2, 4)).reshape(len(off), -1) / 2
         return off.astype(np.float32), squared
 
-    def coordinates(self, pixels: NDArray, pool: Executor) -> Coordinates:
-        """Of each row, times the scale: its coordinates, near and far, and its squared length."""
-        first = min(LEVELS[0], self.directions.shape[1])
-        out = Coordinates(
-            np.empty((len(pixels), first), np.float32),
-            np.empty((len(pixels), self.directions.shape[1] - first), np.float32),
-            np.empty(len(pixels)),
-        )
+    def coordinates(
+        self, pixels: NDArray, rows: NDArray[np.int64], pool: Executor, known: Coordinates | None = None
+    ) -> Coordinates:
+        """Of some rows of a table, times the scale: coordinates, near and far, and squared length.
+
+        Parameters
+        ----------
+        pixels : uint8 or float64 [n, p]
+        rows : int64 [m]
+            Of which they are needed. Of others there is room, with nothing in it.
+        pool : Executor
+        known : Coordinates, optional
+            Of the same table, where what is missing is put; a new one by default.
+        """
+        first, n = min(LEVELS[0], self.directions.shape[1]), len(pixels)
+        if known is None:
+            near, far = (np.empty((n, d), np.float32) for d in (first, self.directions.shape[1] - first))
+            known = Coordinates(near, far, np.empty(n), np.zeros(n, bool))
+        out, wanted = known, np.zeros(n, bool)
+        wanted[rows] = True
+        missing = np.flatnonzero(wanted & ~out.made)
         # As rows of a table of its own each block of directions is read in one go.
         parts = [(block, np.ascontiguousarray(self.directions[block])) for block in _blocks(len(self.directions))]
 
         def fill(start: int) -> None:
-            off, squared = self.spread(pixels, start)
-            rows = slice(start, start + len(off))
+            some: NDArray | slice = missing[start : start + _BATCH]
+            if some[-1] - some[0] < len(some):  # side by side: need not be copied
+                some = slice(some[0], some[-1] + 1)
+            off, squared = self.spread(pixels[some])
             found = np.zeros((len(off), self.directions.shape[1]))
             for block, directions in parts:
                 found += off[:, block] @ directions
-            out.near[rows], out.far[rows], out.squared[rows] = found[:, :first], found[:, first:], squared
+            out.near[some], out.far[some], out.squared[some] = found[:, :first], found[:, first:], squared
 
-        list(pool.map(fill, range(0, len(pixels), _BATCH)))
+        list(pool.map(fill, range(0, len(missing), _BATCH)))
+        out.made[missing] = True
         return out
 
 
@@ -153,7 +168,7 @@ def side_of(pixels: int) -> int:
     And 0 where sums over blocks are too few for the last level, or the pictures too large for sums of integers.
     """
     side = math.isqrt(pixels)
-    fit = side**2 == pixels and side % 2 == 0 and 4 * LEVELS[-1] <= pixels <= kernels.MOST_BYTES
+    fit = side**2 == pixels and side % 2 == 0 and 4 * LEVELS[-1] <= pixels <= MOST_BYTES
     return side if fit else 0
 
 
@@ -173,11 +188,14 @@ class Coordinates:
         The others, looked at for candidates alone.
     squared : float64 [n]
         Squared lengths of the rows.
+    made : bool [n]
+        Rows of which all this is known.
     """
 
     near: NDArray[np.float32]
     far: NDArray[np.float32]
     squared: NDArray[np.float64]
+    made: NDArray[np.bool_]
 
     @property
     def width(self) -> int:

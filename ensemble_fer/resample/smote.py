@@ -82,6 +82,8 @@ def partners(
         Rows, and places from 0 to ``k - 1``; the first of the list is dropped, as imbalanced-learn does.
     k : int
     """
-    asked, place = np.unique(starts, return_inverse=True)
+    drawn = np.zeros(len(request.pixels), bool)
+    drawn[starts] = True
+    asked, place = np.flatnonzero(drawn), (np.cumsum(drawn) - 1)[starts]
     own, queries = (Mixtures.faces(request.pixels, chosen) for chosen in (of_class, asked))
     return of_class[request.search(own, k + 1, queries)[place, 1 + column]]

@@ -12,7 +12,6 @@ from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.resample.planning import Plan, plan
 from ensemble_fer.resample.resampling import check, check_lineage, check_size, run, warn_of
 from ensemble_fer.resample.spaces import SearchOptions, Space
-from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact, Store, check_name
 from ensemble_fer.types import CLASSES, Resampling
 
@@ -83,7 +82,6 @@ def make_resampling(
         raise UsageError(f"{name!r} is a method, so it cannot name one resampling. Choose another name.")
     if name is not None:
         check_name(name)
-    loading = prepare() if searches and not dry_run else None
     faces = load_faces(data)
     split_artifact, parts = split_of(store, data, split, faces=faces, quiet=quiet)
     space = options.space
@@ -100,11 +98,8 @@ def make_resampling(
         return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes, memory=options.memory)
 
     def write(folder: Path) -> dict:
-        if loading is not None:
-            loading.join(2)
-            if loading.is_alive():  # longer than loading takes: nothing is kept yet
-                with progress(1, "compiling the search, once after installation", quiet=quiet):
-                    loading.join()
+        if searches:
+            prepare(quiet)
         outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet)
         made = outcome.resampling
         check_lineage(made, parts)

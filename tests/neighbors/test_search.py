@@ -19,6 +19,7 @@ from ensemble_fer.neighbors import (
     Mixtures,
     Search,
     count_ties,
+    kernels,
     nearest,
     pruned,
     search,
@@ -261,21 +262,38 @@ def test_equal_means_equal_to_the_first_and_small_steps_do_not_add_up():
     assert found.rows.tolist() == [[2997, 2998]]
 
 
+def test_candidates_for_which_there_is_no_room_yet(monkeypatch):
+    pixels = np.concatenate([photographs(seed, 700) for seed in (5, 6)] * 2)  # each face twice
+    expected = nearest(Mixtures.faces(pixels), 4)
+    monkeypatch.setattr(kernels, "_FOUND", 0)
+    rooms, settle = [], kernels._settle
+    monkeypatch.setattr(kernels, "_settle", lambda *given: rooms.append(len(given[10][0])) or settle(*given))
+    found = nearest(Mixtures.faces(pixels), 4)
+    assert len(set(rooms)) > 2, "room was never added"
+    assert np.array_equal(found.rows, expected.rows)
+    assert np.array_equal(found.squared, expected.squared)
+
+
 def test_points_of_another_table_are_refused():
     with pytest.raises(UsageError, match="another table"):
         Search(np.zeros((9, 4), np.uint8)).nearest(Mixtures.faces(np.zeros((9, 4), np.uint8)), 1)
 
 
-def test_coordinates_of_the_table_are_made_once(monkeypatch):
-    made, coordinates = [], shadows.Axes.coordinates
-    monkeypatch.setattr(
-        shadows.Axes, "coordinates", lambda self, table, pool: made.append(len(table)) or coordinates(self, table, pool)
-    )
-    pixels = photographs(3, 1300)
-    looking = Search(pixels)
-    looking.nearest(Mixtures.faces(pixels), 2)
-    looking.nearest(Mixtures.faces(pixels), 2, queries=Mixtures.faces(pixels, np.arange(40)))
-    assert made == [1300]
+def test_coordinates_of_a_row_are_made_once_and_only_if_it_is_asked_for(monkeypatch):
+    pixels = photographs(3, 2800)
+    made, spread = [], shadows.Axes.spread
+    looking, one, other = Search(pixels), np.arange(0, 2800, 2), np.arange(1, 2800, 2)
+    with ThreadPoolExecutor(1) as pool:
+        axes = shadows.Axes.principal(pixels, 256, pool)
+    monkeypatch.setattr(shadows.Axes, "spread", lambda self, rows: made.append(len(rows)) or spread(self, rows))
+    monkeypatch.setattr(shadows.Axes, "principal", classmethod(lambda *given: axes))
+    for rows, total in [(one, 1400), (one[:1300], 1400), (other, 2800), (np.arange(2800), 2800)]:
+        found = looking.nearest(Mixtures.faces(pixels, rows), 2)
+        assert sum(made) == total
+        wide = pixels[rows].astype(float)
+        for i in range(0, len(rows), 400):
+            squared = ((wide - wide[i]) ** 2).sum(axis=1)
+            assert found.squared[i].tolist() == np.sort(squared)[:2].tolist()
 
 
 def test_a_search_stays_within_its_memory():

@@ -19,7 +19,8 @@ class TestShadows:
     def cast(self, points: Mixtures, most: int) -> tuple[Shadows, float]:
         with ThreadPoolExecutor(1) as pool:
             axes = Axes.principal(points.pixels, most, pool)
-            return Shadows.of(points, axes.coordinates(points.pixels, pool), axes.scale, pool, most), axes.scale
+            table = axes.coordinates(points.pixels, np.arange(len(points.pixels)), pool)
+            return Shadows.of(points, table, axes.scale, pool, most), axes.scale
 
     @pytest.mark.parametrize("kind", ["noise", "near the mean", "one axis", "outliers", "floats", "smooth"])
     def test_shadows_are_never_further_apart_than_the_points(self, kind):
@@ -68,7 +69,7 @@ class TestShadows:
         middle = np.random.default_rng(1).integers(0, 256, 36).astype(np.uint8)
         unit = np.float32(2**-10)
         out, squared = np.empty((20, 9), np.float32), np.empty(20)
-        kernels.summed(pixels, middle, 6, 0, 20, unit, out, squared)
+        kernels.summed(pixels[:20], middle, 6, unit, out, squared)
         apart = (pixels[:20].astype(float) - middle) * unit
         block = np.zeros((36, 9))
         for y, x in np.ndindex(6, 6):
@@ -85,6 +86,9 @@ class TestShadows:
             assert axes.side == 40
             unit = replace(axes, middle=np.zeros(1600, np.uint8), scale=1.0)
             each = np.eye(1600, dtype=np.uint8)  # products with single pixels are the entries of the directions
-            whole = np.concatenate([unit.spread(each, start)[0] for start in range(0, 1600, 512)]) @ axes.directions
+            whole = (
+                np.concatenate([unit.spread(each[start : start + 512])[0] for start in range(0, 1600, 512)])
+                @ axes.directions
+            )
         sizes = np.linalg.svd(whole.astype(float), compute_uv=False)
         assert 1 - 1e-4 < sizes.min() <= sizes.max() <= 1 + 1e-6
