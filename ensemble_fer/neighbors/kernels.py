@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.neighbors.compiling import Loop
-from ensemble_fer.neighbors.constants import STEPS
+from ensemble_fer.neighbors.constants import GUESSES, STEPS
 from ensemble_fer.runtime import cpu_count, progress
 
 _FOUND = 16  # times k: candidates of a query for which there is room at first
@@ -30,7 +30,7 @@ def prepare(quiet: bool = True) -> None:
     quiet : bool
         Draw no progress bar; none is drawn where nothing must be compiled.
     """
-    places, numbers = np.arange(1), np.zeros(1)
+    places, one, numbers = np.zeros(1, np.int64), np.ones(1, np.int64), np.zeros(1)
     face = (np.zeros((1, 4), np.uint8), places, places, numbers)
     near, room = np.zeros((1, 1), np.float32), np.zeros(2, np.int16)
     shadow = (near, np.zeros((2, 1), np.float32), numbers, numbers)
@@ -42,7 +42,7 @@ def prepare(quiet: bool = True) -> None:
         (_squared_distances, (face, face, places, places, numbers)),
         (
             _settle,
-            (near[None], places, 1, face, face, shadow, shadow, 1.0, guessing, looking, found, *_account(1)),
+            (near[None], places, one, face, face, shadow, shadow, 1.0, guessing, looking, found, *_account(1)),
         ),
     ]
     missing = [call for call in calls if not call[0].is_kept(*call[1])]
@@ -87,8 +87,7 @@ def mixed(table: NDArray[np.float32], points: Fields, start: int, end: int, out:
 def settle(
     chunks: NDArray[np.float32],
     ids: NDArray[np.int64],
-    k: int,
-    guesses: int,
+    wanted: NDArray[np.int64],
     most: int,
     asked: Fields,
     points: Fields,
@@ -100,10 +99,10 @@ def settle(
 
     Parameters
     ----------
-    chunks, ids, k, asked, points, here, there, unit
+    chunks, ids, wanted, asked, points, here, there, unit
         As for the loop.
-    guesses, most : int
-        Points tried for a first limit; candidates from which on a row is given up.
+    most : int
+        Candidates from which on a row is given up.
 
     Returns
     -------
@@ -112,10 +111,11 @@ def settle(
     squared : float64 [c]
     given_up : bool [n]
     """
-    guessing, looking, found = _room(chunks.shape[2], guesses, k, len(ids), most)
+    k, wide = int(wanted.max(initial=1)), chunks.shape[2]
+    guessing, looking, found = _room(wide, min(GUESSES * k, wide), k, len(ids), most)
     given_up, done = _account(len(ids))
     while True:
-        _settle(chunks, ids, k, asked, points, here, there, unit, guessing, looking, found, given_up, done)
+        _settle(chunks, ids, wanted, asked, points, here, there, unit, guessing, looking, found, given_up, done)
         if done[0] == len(ids):
             return found[0][: done[1]], found[1][: done[1]], found[2][: done[1]], given_up.view(bool)
         found = _longer(found, most)

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ensemble_fer.neighbors.constants import MOST_BYTES, NEVER, WITHIN
+from ensemble_fer.neighbors.constants import GUESSES, MOST_BYTES, NEVER, WITHIN
 
 # Sums may be made in any order, which lets many be made at a time; no other liberty is taken with rounding.
 SUMS = {"reassoc", "nsz"}
@@ -225,7 +225,7 @@ def put(values, places, value, place):
 
 
 @compiled()
-def settle(chunks, ids, k, asked, points, here, there, unit, guessing, looking, found_so_far, given_up, done):
+def settle(chunks, ids, wanted, asked, points, here, there, unit, guessing, looking, found_so_far, given_up, done):
     """The candidates of some rows of scores, of which the shadows rule out the others; see ``search.py``.
 
     Parameters
@@ -235,17 +235,17 @@ def settle(chunks, ids, k, asked, points, here, there, unit, guessing, looking, 
         ``part * w + c`` at ``[:, part, c]``: the lowest of each column is looked at before its others. Is written to.
     ids : int64 [n]
         The queries.
-    k : int
-        Neighbours wanted.
+    wanted : int64 [n]
+        Neighbours wanted of each; the most is k.
     asked, points : tuple
         Queries and points, each ``(pixels, a, b, w)``.
     here, there : tuple
         Of queries and points ``(far, rests, squared, slack)``: float32 [m, d], [2, m], float64 [m], [m].
     unit : float
         Squared length in shadows of a distance of 1.
-
     guessing : tuple
-        Room: float32 [w], [g], int64 [g], float32 [k], int64 [k], where g points are tried for a first limit.
+        Room: float32 [w], [g], int64 [g], float32 [k], int64 [k], where at most g points are tried for a first
+        limit.
     looking : tuple
         Room: int64 [m], float32 [m], int64 [m], [STEPS], float64 [k], int64 [k], where a row with m candidates or more
         is given up.
@@ -262,13 +262,17 @@ def settle(chunks, ids, k, asked, points, here, there, unit, guessing, looking, 
     pictures, first, second, weight = points
     far, rests, own, slack = here
     distant, ends, _, _ = there
-    lowest, heads, chunk, shadows, guess = guessing
-    left, apart, ranks, step_ends, nearest, nowhere = looking
+    lowest, most_heads, chunk, most_shadows, most_guess = guessing
+    left, apart, ranks, step_ends, most_nearest, most_nowhere = looking
     row, column, squared = found_so_far
-    guesses, most, found = len(heads), len(left), done[1]
+    most, found = len(left), done[1]
     for i in range(done[0], n):
+        k = wanted[i]
         if found + k + most > len(row):
             break
+        guesses = min(GUESSES * k, len(most_heads))
+        heads, shadows, guess = most_heads[:guesses], most_shadows[:k], most_guess[:k]
+        nearest, nowhere = most_nearest[:k], most_nowhere[:k]
         q, begun = ids[i], found
         lowest[:], heads[:], shadows[:], nearest[:] = np.inf, np.inf, np.inf, np.inf
         for part in range(share):

@@ -12,7 +12,6 @@ from ensemble_fer.neighbors.folding import SHARE, Scratch
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.shadows import Shadows
 
-GUESSES = 4  # times k: points of which more coordinates are looked at before k are measured
 GIVE_UP = 0.25  # share of points within the limit of a row, and share of such rows, beyond which shadows do not help
 SIDES = 9  # first axes by which queries are put in order
 TILE = 16 << 20  # bytes of scores that a thread holds
@@ -25,7 +24,8 @@ class Pruned:
     ----------
     points, asked : Mixtures
         Among whom and for whom.
-    k : int
+    wanted : int64 [m]
+        Neighbours of each query.
     there, here : Shadows
         Of the points and of the queries.
     dense : Dense
@@ -40,7 +40,7 @@ class Pruned:
         self,
         points: Mixtures,
         asked: Mixtures,
-        k: int,
+        wanted: NDArray[np.int64],
         there: Shadows,
         here: Shadows,
         dense: Dense,
@@ -50,7 +50,7 @@ class Pruned:
     ) -> None:
         if there.far.shape[1] != here.far.shape[1]:
             raise ValueError("points and queries have different numbers of coordinates.")
-        self.points, self.asked, self.k, self.dense = points, asked, k, dense
+        self.points, self.asked, self.wanted, self.dense = points, asked, wanted, dense
         self.there, self.here, self.unit = there, here, unit
         self.wide = -(-len(points) // SHARE) * SHARE
         self.tall = int(np.clip(min(memory // 8, TILE) // (4 * self.wide), 8, 256))
@@ -93,8 +93,7 @@ class Pruned:
         return kernels.settle(
             self._scores(ids).reshape(len(ids), SHARE, -1),
             ids,
-            self.k,
-            min(GUESSES * self.k, self.wide // SHARE),
+            self.wanted[ids],
             most,
             self.asked.fields,
             self.points.fields,

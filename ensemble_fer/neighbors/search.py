@@ -67,7 +67,12 @@ class Neighbors:
 
 
 def nearest(
-    points: Mixtures, k: int, *, queries: Mixtures | None = None, memory: int = CAP, quiet: bool = True
+    points: Mixtures,
+    k: int | NDArray[np.int64],
+    *,
+    queries: Mixtures | None = None,
+    memory: int = CAP,
+    quiet: bool = True,
 ) -> Neighbors:
     """The ``k`` nearest points of every point (itself included), or of every query; see ``Search.nearest``."""
     return Search(points.pixels, memory=memory, quiet=quiet).nearest(points, k, queries=queries)
@@ -101,15 +106,16 @@ class Search:
         # One pair in one place, so that two threads never mix the axes of one with the coordinates of the other.
         self._found: tuple[Axes, Coordinates] | None = None
 
-    def nearest(self, points: Mixtures, k: int, *, queries: Mixtures | None = None) -> Neighbors:
+    def nearest(self, points: Mixtures, k: int | NDArray[np.int64], *, queries: Mixtures | None = None) -> Neighbors:
         """The ``k`` nearest points of every point (itself included), or of every query.
 
         Parameters
         ----------
         points : Mixtures
             Among whom to search; of the table of this search.
-        k : int
-            At least 1 and at most the number of points.
+        k : int or int64 [m]
+            At least 1 and at most the number of points; of every query its own. Where that is fewer than the most of
+            them, -1 and infinity follow.
         queries : Mixtures, optional
             For whom to search, of any table; the points themselves by default.
 
@@ -118,17 +124,25 @@ class Search:
         UsageError
             ``k`` is out of range, or queries and points differ in their number of pixels.
         """
-        if not 1 <= k <= len(points):
-            raise UsageError(f"{k} neighbours were asked for among {len(points)} points. Expected 1 to {len(points)}.")
+        asked = points if queries is None else queries
+        numbers = np.asarray(k, np.int64)
+        if numbers.shape not in ((), (len(asked),)):
+            raise UsageError(f"{numbers.size} numbers of neighbours were given for {len(asked)} queries.")
+        k, least = int(numbers.max(initial=1)), int(numbers.min(initial=len(points)))
+        for number in (k, least):
+            if not 1 <= number <= len(points):
+                raise UsageError(
+                    f"{number} neighbours were asked for among {len(points)} points. Expected 1 to {len(points)}."
+                )
+        wanted = np.ascontiguousarray(np.broadcast_to(numbers, len(asked)))
         if points.pixels is not self.pixels:
             raise UsageError("these points are of another table than this search. Open a Search on their table.")
-        asked = points if queries is None else queries
         if asked.pixels.shape[1] != points.pixels.shape[1]:
             raise UsageError(f"queries have {asked.pixels.shape[1]} pixels, points have {points.pixels.shape[1]}.")
         if not len(asked):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k)))
         with one_blas_thread(), ThreadPoolExecutor(cpu_count() if self.device is None else 1) as pool:
-            work = self._work(points, asked, k, pool, itself=queries is None)
+            work = self._work(points, asked, wanted, pool, itself=queries is None)
             out = Neighbors(np.empty((len(asked), k), np.int64), np.empty((len(asked), k)))
             order = work.order if isinstance(work, Pruned) else np.arange(len(asked))
             starts = range(0, len(asked), work.tall)
@@ -142,11 +156,20 @@ class Search:
             with progress(len(asked), "neighbours", quiet=self.quiet) as advance:
                 for done in pool.map(fill, starts):
                     advance(done)
+        beyond = np.arange(k) >= wanted[:, None]
+        out.rows[beyond], out.squared[beyond] = -1, np.inf
         return out
 
     def _work(
-        self, points: Mixtures, asked: Mixtures, k: int, pool: ThreadPoolExecutor, *, itself: bool
+        self,
+        points: Mixtures,
+        asked: Mixtures,
+        wanted: NDArray[np.int64],
+        pool: ThreadPoolExecutor,
+        *,
+        itself: bool,
     ) -> Dense | Pruned | OnDevice:
+        k = int(wanted.max())
         dense = Dense(points, asked, k, self.memory // (4 * cpu_count()))
         small = SMALL if self.pixels.dtype == np.uint8 else SMALL // 4
         if len(points) <= max(small, 4 * k * SHARE):
@@ -155,14 +178,14 @@ class Search:
         # The first coordinates of the points are held twice, as columns of the product.
         rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
-        wanted = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
+        level = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
         with _finding:
             found = self._found
-            if found is None or found[1].width < min(wanted, len(found[0].directions)):
+            if found is None or found[1].width < min(level, len(found[0].directions)):
                 found = self._found = None  # not held beside the new ones
-            axes = found[0] if found else Axes.principal(self.pixels, wanted, pool)
-            rows = np.concatenate([row for some in held if some.pixels is self.pixels for row in (some.a, some.b)])
-            own = axes.coordinates(self.pixels, rows, pool, found[1] if found else None)
+            axes = found[0] if found else Axes.principal(self.pixels, level, pool)
+            parents = np.concatenate([row for some in held if some.pixels is self.pixels for row in (some.a, some.b)])
+            own = axes.coordinates(self.pixels, parents, pool, found[1] if found else None)
             self._found = axes, own
         there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:
@@ -172,13 +195,16 @@ class Search:
             return dense
         if self.device is not None:
             return OnDevice(self.device, points, asked, k, there, here, dense, itself=itself, unit=axes.scale**2)
-        return Pruned(points, asked, k, there, here, dense, self.memory // cpu_count(), unit=axes.scale**2)
+        return Pruned(points, asked, wanted, there, here, dense, self.memory // cpu_count(), unit=axes.scale**2)
 
 
 def _ordered(
     n: int, k: int, row: NDArray, column: NDArray, squared: NDArray, dtype: np.dtype
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The k nearest of each of n rows among candidates, nearest first, ties by column."""
+    """The k nearest of each of n rows among candidates, nearest first, ties by column.
+
+    Of a row with fewer candidates, what follows them means nothing.
+    """
     order = np.lexsort((column, squared, row))
     row, column, squared = row[order], column[order], squared[order]
     # Distances that count as equal to the first of a run belong to it; within a run the smaller row comes first.
@@ -196,6 +222,7 @@ def _ordered(
     order = np.lexsort((column, np.cumsum(new)))
     column, squared = column[order], squared[order]
     taken = np.searchsorted(row, np.arange(n))[:, None] + np.arange(k)
+    taken = np.minimum(taken, len(row) - 1)
     return column[taken], squared[taken]
 
 

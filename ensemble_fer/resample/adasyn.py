@@ -52,7 +52,7 @@ def adasyn(request: Request) -> Rows:
             )
         column = draw.choice(ADASYN_NEIGHBORS, size=len(starts))
         w = draw.uniform(size=len(starts))
-        rows = rows.mixed(starts, partners(request, of_class, starts, column, ADASYN_NEIGHBORS), w, code)
+        rows = rows.mixed(starts, partners(request, of_class, starts, column), w, code)
     return rows
 
 

@@ -50,7 +50,7 @@ def borderline_smote(request: Request) -> Rows:
         )
         place, column, w = draw_places((len(danger), SMOTE_NEIGHBORS), wanted, request.seed)
         a = danger[place]
-        rows = rows.mixed(a, partners(request, of_class, a, column, SMOTE_NEIGHBORS), w, code)
+        rows = rows.mixed(a, partners(request, of_class, a, column), w, code)
     return rows
 
 

@@ -25,10 +25,13 @@ class Find(Protocol):
     """Given points and k, the positions of the k nearest of each point (itself included), int64 [m, k].
 
     Given queries too, the k nearest points of each query instead; one that is among the points is not left out of
-    its own list.
+    its own list. Then ``k`` may be of each query its own, int64 [m]; the lists are as long as the longest, and nobody
+    looks at what stands behind a shorter one.
     """
 
-    def __call__(self, points: Mixtures, k: int, queries: Mixtures | None = None) -> NDArray[np.int64]: ...
+    def __call__(
+        self, points: Mixtures, k: int | NDArray[np.int64], queries: Mixtures | None = None
+    ) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def smote(request: Request) -> Rows:
         )
         place, column, w = draw_places((len(of_class), SMOTE_NEIGHBORS), wanted, request.seed)
         a = of_class[place]
-        rows = rows.mixed(a, partners(request, of_class, a, column, SMOTE_NEIGHBORS), w, code)
+        rows = rows.mixed(a, partners(request, of_class, a, column), w, code)
     return rows
 
 
@@ -67,23 +67,25 @@ def draw_places(shape: tuple[int, int], wanted: int, seed: int) -> tuple[NDArray
 
 
 def partners(
-    request: Request, of_class: NDArray[np.int64], starts: NDArray[np.int64], column: NDArray[np.int64], k: int
+    request: Request, of_class: NDArray[np.int64], starts: NDArray[np.int64], column: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """For each start, the one of its ``k`` nearest rows of the class that stands at this place.
+    """For each start, the one of its nearest rows of the class that stands at this place.
 
-    Chance decides before any distance is known from which rows mixtures start: only these are asked for, on FER2013
-    about half of the rows of the classes that are filled.
+    Chance decides before any distance is known from which rows mixtures start and at which of their neighbours they
+    end: only these rows are asked for, on FER2013 about half of those of the classes that are filled, and only so many
+    neighbours of each.
 
     Parameters
     ----------
     of_class : int64 [n]
         The rows among which to search.
     starts, column : int64 [m]
-        Rows, and places from 0 to ``k - 1``; the first of the list is dropped, as imbalanced-learn does.
-    k : int
+        Rows, and places from 0; the first of the list is dropped, as imbalanced-learn does.
     """
     drawn = np.zeros(len(request.pixels), bool)
     drawn[starts] = True
     asked, place = np.flatnonzero(drawn), (np.cumsum(drawn) - 1)[starts]
     own, queries = (Mixtures.faces(request.pixels, chosen) for chosen in (of_class, asked))
-    return of_class[request.search(own, k + 1, queries)[place, 1 + column]]
+    wanted = np.zeros(len(asked), np.int64)
+    np.maximum.at(wanted, place, 2 + column)
+    return of_class[request.search(own, wanted, queries)[place, 1 + column]]

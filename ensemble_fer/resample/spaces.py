@@ -118,7 +118,7 @@ class SpaceSearch:
         self._faces = self._embedded(Mixtures.faces(pixels))
         self._search = self._opened(self._faces)
 
-    def nearest(self, points: Mixtures, k: int, *, queries: Mixtures | None = None) -> Neighbors:
+    def nearest(self, points: Mixtures, k: int | NDArray[np.int64], *, queries: Mixtures | None = None) -> Neighbors:
         """As ``Search.nearest``. A mixture lies where the space puts the mixed face, not between its parents."""
         if points.pixels is not self.pixels or (queries is not None and queries.pixels is not self.pixels):
             raise UsageError("these points are of other faces than this space was opened for.")

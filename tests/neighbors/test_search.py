@@ -262,6 +262,21 @@ def test_equal_means_equal_to_the_first_and_small_steps_do_not_add_up():
     assert found.rows.tolist() == [[2997, 2998]]
 
 
+@pytest.mark.parametrize("rows", [200, 1400])  # every distance is made, and most points are ruled out
+def test_of_every_query_its_own_number_of_neighbours(rows):
+    pixels = np.concatenate([photographs(2, rows // 2)] * 2)
+    every, queries = Mixtures.faces(pixels), Mixtures.faces(pixels, np.arange(0, rows, 3))
+    wanted = np.random.default_rng(0).integers(1, 8, len(queries))
+    found, whole = nearest(every, wanted, queries=queries), nearest(every, 9, queries=queries)
+    assert found.rows.shape == (len(queries), 7)
+    for row, number in enumerate(wanted):
+        assert found.rows[row].tolist() == whole.rows[row, :number].tolist() + [-1] * (7 - number)
+        assert found.squared[row].tolist() == whole.squared[row, :number].tolist() + [np.inf] * (7 - number)
+    for wrong in (wanted[1:], np.where(wanted == 1, 0, wanted), np.where(wanted == 1, rows + 1, wanted)):
+        with pytest.raises(UsageError, match=r"queries|Expected 1 to"):
+            nearest(every, wrong, queries=queries)
+
+
 def test_candidates_for_which_there_is_no_room_yet(monkeypatch):
     pixels = np.concatenate([photographs(seed, 700) for seed in (5, 6)] * 2)  # each face twice
     expected = nearest(Mixtures.faces(pixels), 4)

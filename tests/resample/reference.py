@@ -15,6 +15,7 @@ from imblearn.under_sampling._prototype_selection import _tomek_links
 from sklearn.base import BaseEstimator
 
 from ensemble_fer.neighbors import Mixtures, Search
+from ensemble_fer.resample.rows import SMOTE_NEIGHBORS
 from ensemble_fer.types import CLASSES, FaceSet, Part, Resampling, Role
 
 NEVER_ASKED = 2**40  # no row has this position
@@ -50,18 +51,21 @@ class Recorder:
         self.draw, self.answers = draw, []
         self.search: Search | None = None
 
-    def __call__(self, points: Mixtures, k: int, queries: Mixtures | None = None) -> np.ndarray:
+    def __call__(self, points: Mixtures, k: int | np.ndarray, queries: Mixtures | None = None) -> np.ndarray:
         if self.draw is None:
             self.search = self.search or Search(points.pixels)
             answer = self.search.nearest(points, k, queries=queries).rows
         else:
-            answer = self.draw.integers(0, len(points), (len(points if queries is None else queries), k))
+            rows = len(points if queries is None else queries)
+            answer = self.draw.integers(0, len(points), (rows, int(np.max(k))))
         if queries is None:
             self.answers.append(answer)
-        else:  # the reference asks for more rows than we do; none of them may matter
+        else:  # the reference asks for more rows, and more neighbours of each, than we do; none of them may matter
             assert not queries.w.any()
-            self.answers.append(np.full((len(queries.pixels), k), NEVER_ASKED))
-            self.answers[-1][queries.a] = answer
+            wide = k if isinstance(k, int) else SMOTE_NEIGHBORS + 1
+            self.answers.append(np.full((len(queries.pixels), wide), NEVER_ASKED))
+            row, column = np.nonzero(np.arange(answer.shape[1]) < np.broadcast_to(k, len(queries))[:, None])
+            self.answers[-1][queries.a[row], column] = answer[row, column]
         return answer
 
 

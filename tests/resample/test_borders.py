@@ -132,12 +132,13 @@ def test_only_the_rows_of_the_class_are_asked_for():
     faces = small_faces(0, spread=120)
     asked = []
 
-    def search(points: Mixtures, k: int, queries: Mixtures | None = None) -> np.ndarray:
-        asked.append((len(points), k, len(points if queries is None else queries)))
+    def search(points: Mixtures, k: int | np.ndarray, queries: Mixtures | None = None) -> np.ndarray:
+        asked.append((len(points), int(np.max(k)), len(points if queries is None else queries)))
         found = nearest(points, k, queries=queries).rows
         if queries is not None:  # the same as asking for everyone
             place = np.searchsorted(points.a, queries.a)
-            assert np.array_equal(found, nearest(points, k).rows[place])
+            every = nearest(points, int(np.max(k))).rows[place]
+            assert np.array_equal(found, np.where(np.arange(every.shape[1]) < np.reshape(k, (-1, 1)), every, -1))
         return found
 
     resample(faces, train(faces), "adasyn", classes=["disgust"], neighbors=search)
