@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from ensemble_fer.errors import StoreError
 
 _PIECE = 8 << 20  # bytes
+_MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -69,6 +70,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     member = ""
     try:
+        on_disk = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 member, key = f": {entry.filename}", entry.filename.removesuffix(".npy")
@@ -82,6 +84,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                     size = math.prod(shape) * dtype.itemsize
                     if packed.tell() + size != entry.file_size:
                         raise ValueError(f"it has {entry.file_size:,} bytes for shape {shape} of {dtype}")
+                    if entry.file_size > _MOST_PACKED * min(entry.compress_size, on_disk) + _PIECE:
+                        raise ValueError(f"it says {entry.file_size:,} bytes, more than {on_disk:,} on disk can hold")
                     # An array of numpy's own lies in large pages, in which rows here and there are found sooner.
                     found, place = np.empty(size, np.uint8), 0
                     while piece := packed.read(_PIECE):

@@ -6,6 +6,7 @@ It can be told so for a whole process only, and other loops in the user's proces
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numba import carray, cfunc, types
 
 from ensemble_fer.neighbors import loops
+from ensemble_fer.neighbors.compiling import MARK
 
 
 def machine_code(name: str, kinds: str) -> bytes:
@@ -77,6 +79,8 @@ def _entry(name: str, kinds: str) -> Any:
 
 
 def main() -> None:
-    """``NAME KINDS``: writes the object file to the standard output."""
+    """``NAME KINDS``: writes the object file to the standard output, behind a mark and before nothing else."""
     llvm.set_option("", "--force-vector-width=16")
-    sys.stdout.buffer.write(machine_code(*sys.argv[-2:]))
+    sys.stdout.buffer.write(MARK + machine_code(*sys.argv[-2:]))
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,8 +1,8 @@
 """Loops compiled on their first call, and kept as machine code.
 
 numba compiles a loop for the processor and for the types it is called with (``compiler.py``). Kept is what the
-processor runs and nothing else, so that later processes load it in a few milliseconds: without numba, whose start takes
-longer than many searches, and without unpickling, on which numba's own cache rests.
+processor runs and nothing else, so that later processes load all of it in a tenth of a second: without numba, whose
+start takes longer than many searches, and without unpickling, on which numba's own cache rests.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import ctypes
 import hashlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import threading
 from contextlib import suppress
 from functools import lru_cache
 from importlib.util import cache_from_source, find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,19 @@ _DIGEST = 32  # bytes before the machine code: their sum, since torn code would 
 _COMPILER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ensemble_fer.neighbors.compiler import main; main()"
 )
-_linking = threading.Lock()
+MARK = b"\n--- machine code ---\n"  # before it, whatever a Python prints at its start
+_SOURCES = ("loops.py", "constants.py", "compiler.py", "compiling.py")
+_locks = {"linking": threading.Lock()}  # and one for each loop, under its name
+_numbers = count()
+
+
+def _renew() -> None:
+    """A lock that another thread held when this process was forked would never be free."""
+    _locks.update({name: threading.Lock() for name in _locks})
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 class Loop:
@@ -52,14 +66,14 @@ class Loop:
     def __init__(self, name: str) -> None:
         self.name = name
         self._loaded: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        _locks.setdefault(name, threading.Lock())
 
     def __call__(self, *arguments: Any) -> None:
         values: list[Any] = []
         kinds = _kinds(arguments, values)
         made = self._loaded.get(kinds)
         if made is None:
-            with self._lock:
+            with _locks[self.name]:
                 made = self._loaded[kinds] = self._loaded.get(kinds) or _load(self.name, kinds)
         made(*values)
 
@@ -89,21 +103,28 @@ def _kind(argument: Any, values: list[Any]) -> str:
 
 def _load(name: str, kinds: str) -> Any:
     stem = _stem(name, kinds)
-    code = _kept(stem)
-    if code is None:
-        code = _compiled(name, kinds)
-        _keep(stem, code)
-    import llvmlite.binding as llvm
-
-    with _linking:
-        library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
-        linked = library.link(_linker(), stem)
+    kept, linked = _kept(stem), None
+    if kept is not None:
+        with suppress(RuntimeError):  # what is kept is no code of this machine: compiled again
+            linked = _linked(name, kept)
+    if linked is None:
+        made = _compiled(name, kinds)
+        linked = _linked(name, made)
+        _keep(stem, made)
     types: list[Any] = []
     for kind in kinds.replace("(", "").replace(")", "").split(","):
         types += [_NUMBERS[kind]] if kind in _NUMBERS else [ctypes.c_void_p] + [ctypes.c_int64] * int(kind[-1])
-    made: Any = ctypes.CFUNCTYPE(None, *types)(linked[name])
-    made.library = linked  # the code lives as long as this does
-    return made
+    loop: Any = ctypes.CFUNCTYPE(None, *types)(linked[name])
+    loop.library = linked  # the code lives as long as this does
+    return loop
+
+
+def _linked(name: str, code: bytes) -> Any:
+    import llvmlite.binding as llvm
+
+    with _locks["linking"]:
+        library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
+        return library.link(_linker(), f"{name}-{next(_numbers)}")
 
 
 @lru_cache(maxsize=1)
@@ -117,32 +138,42 @@ def _linker() -> Any:
 
 def _compiled(name: str, kinds: str) -> bytes:
     settings = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
-    command = [sys.executable, "-c", _COMPILER, json.dumps(sys.path), name, kinds]
+    # This package first, wherever the user's process found it; and nothing from the folder the user is in, where
+    # numba's settings and modules of any name may lie.
+    package = str(Path(__file__).resolve().parents[2])
+    path = [package, *(str(Path(folder).absolute()) for folder in sys.path if isinstance(folder, str) and folder)]
+    command = [str(sys.executable), "-P", "-c", _COMPILER, json.dumps(path), name, kinds]
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=settings)
-        said = done.stderr.decode(errors="replace").strip()
-        if done.returncode == 0 and done.stdout:
-            return done.stdout
+        root = Path(__file__).absolute().anchor
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=settings, cwd=root)
+        if done.returncode == 0 and MARK in done.stdout:
+            return done.stdout.rpartition(MARK)[2]
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        said = f"{said[-1] if said else 'nothing was said'} (exit {done.returncode})"
     except OSError as problem:
         said = str(problem)
     raise EnsembleFerError(
-        f"the neighbour search could not be compiled: {(said or 'nothing was said').splitlines()[-1]}\n"
-        "It needs numba as it is installed with this package. Install it again: pip install --force-reinstall numba"
+        f"the neighbour search could not be compiled: {said}\n"
+        "It needs a Python that can be started with numba in it. If numba works otherwise, report this; else install "
+        "it again: pip install --force-reinstall numba"
     )
 
 
 @lru_cache(maxsize=1)
 def _made_by() -> bytes:
-    """What machine code depends on, beside the types."""
+    """What machine code depends on, beside the types; nothing where that cannot be read."""
     import llvmlite
     import llvmlite.binding as llvm
 
+    try:
+        sources = [pkgutil.get_data(__name__.rpartition(".")[0], file) or b"" for file in _SOURCES]
+    except OSError:
+        return b""
     found = find_spec("numba")  # its version, without the time its start takes
     version = Path(found.origin).with_name("_version.py") if found and found.origin else Path()
-    sources = [Path(__file__).with_name(file) for file in ("loops.py", "constants.py", "compiler.py", "compiling.py")]
-    parts = [path.read_bytes() for path in (*sources, version) if path.is_file()]
-    parts += [llvmlite.__version__.encode(), llvm.get_host_cpu_name().encode()]
-    return b"\0".join([*parts, llvm.get_host_cpu_features().flatten().encode()])
+    parts = [*sources, version.read_bytes() if version.is_file() else b"", llvmlite.__version__.encode()]
+    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    return b"\0".join([*parts, *(part.encode() for part in machine)])
 
 
 def _stem(name: str, kinds: str) -> str:
@@ -151,8 +182,11 @@ def _stem(name: str, kinds: str) -> str:
 
 def _folders() -> list[Path]:
     """Where code is kept: beside its source as Python keeps its own, or in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [Path(cache_from_source(__file__)).parent, cache / "ensemble-fer"]
+    if not _made_by():
+        return []
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111 - needs no home
+    folders = [Path(cache_from_source(__file__)).parent, cache / "ensemble-fer"]
+    return [folder for folder in folders if folder.is_absolute()]
 
 
 def _kept(stem: str) -> bytes | None:

@@ -89,8 +89,7 @@ def _from_products(asked: Mixtures, ids: NDArray, points: Mixtures, columns: NDA
 def _parents(points: Mixtures, ids: NDArray) -> tuple[NDArray[np.uint8], NDArray, NDArray, NDArray, NDArray]:
     """Distinct parents of some points, where each point has its own in them, weights, and ``w (1 - w) |a - b|^2``."""
     some = Mixtures(points.pixels, points.a[ids], points.b[ids], points.w[ids])
-    apart = np.empty(len(some))
-    kernels.gaps(some.fields, 0, len(some), apart)
     rows, place = np.unique(np.concatenate([some.a, some.b]), return_inverse=True)
-    w = some.w
-    return points.pixels[rows], place[: len(ids)], place[len(ids) :], w, w * (1 - w) * apart
+    parents, w, apart = points.pixels[rows], some.w, np.empty(len(some))  # rows that do not exist are refused here
+    kernels.gaps(some.fields, 0, len(some), apart)
+    return parents, place[: len(ids)], place[len(ids) :], w, w * (1 - w) * apart

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ensemble_fer.neighbors.compiling import Loop
 from ensemble_fer.neighbors.constants import GUESSES, STEPS
@@ -22,21 +22,21 @@ _squared_distances, _gaps, _summed, _mixed, _settle = (
 )
 
 
-def prepare(quiet: bool = True) -> None:
-    """Have all loops over bytes ready: they are compiled where that was not done yet, in a quarter of a minute.
+def prepare(dtype: DTypeLike = np.uint8, *, quiet: bool = True) -> None:
+    """Have all loops over tables of a type ready: compiled where that was not done yet, in a quarter of a minute.
 
     Parameters
     ----------
+    dtype : uint8 or float64
     quiet : bool
         Draw no progress bar; none is drawn where nothing must be compiled.
     """
     places, one, numbers = np.zeros(1, np.int64), np.ones(1, np.int64), np.zeros(1)
-    face = (np.zeros((1, 4), np.uint8), places, places, numbers)
+    face = (np.zeros((1, 4), dtype), places, places, numbers)
     near, room = np.zeros((1, 1), np.float32), np.zeros(2, np.int16)
     shadow = (near, np.zeros((2, 1), np.float32), numbers, numbers)
     guessing, looking, found = _room(1, 1, 1, 1, 2)
     calls: list[tuple[Loop, tuple]] = [
-        (_summed, (face[0], face[0][0], 2, 1.0, np.zeros(4, np.int16), room, near, numbers)),
         (_gaps, (face, 0, 1, numbers)),
         (_mixed, (near, face, 0, 1, near)),
         (_squared_distances, (face, face, places, places, numbers)),
@@ -45,13 +45,17 @@ def prepare(quiet: bool = True) -> None:
             (near[None], places, one, face, face, shadow, shadow, 1.0, guessing, looking, found, *_account(1)),
         ),
     ]
+    if face[0].dtype == np.uint8:
+        calls.append((_summed, (face[0], face[0][0], 2, 1.0, np.zeros(4, np.int16), room, near, numbers)))
     missing = [call for call in calls if not call[0].is_kept(*call[1])]
     with (
         progress(len(missing), "compiling the search, once after installation", quiet=quiet or not missing) as advance,
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
-        for _ in pool.map(lambda call: call[0](*call[1]), calls):
+        for _ in pool.map(lambda call: call[0](*call[1]), missing):
             advance()
+    for loop, arguments in calls:
+        loop(*arguments)
 
 
 def squared_distances(one: Fields, other: Fields, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,12 +17,13 @@ from numba.extending import intrinsic
 
 from ensemble_fer.neighbors.constants import GUESSES, MOST_BYTES, NEVER, WITHIN
 
-# Sums may be made in any order, which lets many be made at a time; no other liberty is taken with rounding.
+# Sums may be made in any order, which lets many be made at a time; no other liberty is taken with rounding. (The width
+# that ``compiler.py`` forces lets the compiler reorder sums without this too: no loop may rely on the order of a sum.)
 SUMS = {"reassoc", "nsz"}
 
 
 def compiled(fastmath: Any = False) -> Any:
-    """As part of a loop, with rounding as it is written or with liberties that numba names."""
+    """As part of a loop, with each operation rounded as it is written or with liberties that numba names."""
     return njit(fastmath=fastmath, error_model="numpy")
 
 
@@ -53,8 +54,9 @@ def _soon(table, row):
 def squared_distance(pixels, a, b, w, i, pictures, c, d, v, j):
     """Squared distance of point ``i`` of ``(pixels, a, b, w)`` and point ``j`` of ``(pictures, c, d, v)``.
 
-    Made from differences, of which all terms are positive: an integer between faces, and else with a relative error
-    below ``(p + 8) 2^-53`` (3e-13 for a face) however near the points are; of a point and itself exactly 0.
+    Made from differences, of which all terms are positive: an integer between faces. Of mixtures each difference is
+    rounded by at most ``4 2^-53`` of the grey levels that enter it, and the sum by ``p 2^-53``: 3e-13 of the squared
+    distance, unless mixtures of the same parents are within a millionth of each other. Of a point and itself exactly 0.
     """
     if w[i] != 0 or v[j] != 0:
         return _of_mixtures(pixels, a[i], b[i], w[i], pictures, c[j], d[j], v[j])
@@ -275,6 +277,7 @@ def settle(chunks, ids, wanted, asked, points, here, there, unit, guessing, look
         nearest, nowhere = most_nearest[:k], most_nowhere[:k]
         q, begun = ids[i], found
         lowest[:], heads[:], shadows[:], nearest[:] = np.inf, np.inf, np.inf, np.inf
+        chunk[:], guess[:] = 0, 0  # where nothing is below anything (no numbers), a row that exists
         for part in range(share):
             _lower(lowest, chunks, i, part)
         # The best of some chunks, and of these the k whose whole shadows are nearest.
@@ -307,7 +310,8 @@ def settle(chunks, ids, wanted, asked, points, here, there, unit, guessing, look
         for c in range(wide):
             if lowest[c] <= bound:
                 for part in range(share):
-                    if chunks[i, part, c] <= bound and seen < most:
+                    # Without a limit (distances beyond float64) the columns behind the last point are within it.
+                    if chunks[i, part, c] <= bound and seen < most and part * wide + c < len(first):
                         left[seen], apart[seen] = part * wide + c, chunks[i, part, c]
                         seen += 1
         if seen == most:

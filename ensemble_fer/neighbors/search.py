@@ -22,9 +22,10 @@ which need not be the face itself.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,16 @@ FEW_PAIRS, FEW_COORDINATES = 100_000_000, 128  # of which more coordinates would
 _AXES_ROWS, _REST = 1024, 100_000_000
 _START = 0.2  # seconds in which the compiled loops are loaded
 _finding = threading.Lock()  # of no search, since these travel between processes
+
+
+def _renew() -> None:
+    """A lock that another thread held when this process was forked would never be free."""
+    global _finding
+    _finding = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 @dataclass(frozen=True)
@@ -95,9 +106,11 @@ class Search:
 
     def __init__(self, pixels: NDArray, *, memory: int = CAP, device: str = "cpu", quiet: bool = True) -> None:
         self.pixels, self.quiet = pixels, quiet
-        self.memory = memory - pixels.nbytes
+        # Loops walk along rows; a table that lies otherwise is copied, once.
+        self.table = np.ascontiguousarray(pixels)
+        self.memory = memory - pixels.nbytes - (self.table.nbytes if self.table is not pixels else 0)
         if self.memory < LEAST:
-            least = (pixels.nbytes + LEAST) / 1e6
+            least = (memory - self.memory + LEAST) / 1e6
             raise UsageError(
                 f"{memory / 1e6:,.0f} MB are not enough to search {len(pixels):,} rows of {pixels.shape[1]} pixels: "
                 f"give at least {least:,.0f} MB (--memory {least:.0f}MB)."
@@ -122,7 +135,7 @@ class Search:
         Raises
         ------
         UsageError
-            ``k`` is out of range, or queries and points differ in their number of pixels.
+            ``k`` or a weight is out of range, or queries and points differ in their number of pixels.
         """
         asked = points if queries is None else queries
         numbers = np.asarray(k, np.int64)
@@ -139,6 +152,13 @@ class Search:
             raise UsageError("these points are of another table than this search. Open a Search on their table.")
         if asked.pixels.shape[1] != points.pixels.shape[1]:
             raise UsageError(f"queries have {asked.pixels.shape[1]} pixels, points have {points.pixels.shape[1]}.")
+        for w in (points.w, asked.w):
+            if not ((w >= 0) & (w <= 1)).all():
+                raise UsageError("mixtures have weights that are not between 0 and 1.")
+        if self.table is not self.pixels:
+            same_table = asked.pixels is self.pixels
+            points = replace(points, pixels=self.table)
+            asked = replace(asked, pixels=self.table) if same_table else asked
         if not len(asked):
             return Neighbors(np.empty((0, k), np.int64), np.empty((0, k)))
         with one_blas_thread(), ThreadPoolExecutor(cpu_count() if self.device is None else 1) as pool:
@@ -171,25 +191,25 @@ class Search:
     ) -> Dense | Pruned | OnDevice:
         k = int(wanted.max())
         dense = Dense(points, asked, k, self.memory // (4 * cpu_count()))
-        small = SMALL if self.pixels.dtype == np.uint8 else SMALL // 4
+        small = SMALL if self.table.dtype == np.uint8 else SMALL // 4
         if len(points) <= max(small, 4 * k * SHARE):
             return dense
         held = [points] if itself else [points, asked]
         # The first coordinates of the points are held twice, as columns of the product.
-        rows = len(self.pixels) + sum(len(some) for some in held if not some.is_table)
+        rows = len(self.table) + sum(len(some) for some in held if not some.is_table)
         most = coordinates_for(rows, self.memory - 4 * (LEVELS[0] + 2) * len(points))
         level = min(most, FEW_COORDINATES) if len(points) * len(asked) <= FEW_PAIRS else most
         with _finding:
             found = self._found
             if found is None or found[1].width < min(level, len(found[0].directions)):
                 found = self._found = None  # not held beside the new ones
-            axes = found[0] if found else Axes.principal(self.pixels, level, pool)
-            parents = np.concatenate([row for some in held if some.pixels is self.pixels for row in (some.a, some.b)])
-            own = axes.coordinates(self.pixels, parents, pool, found[1] if found else None)
+            axes = found[0] if found else Axes.principal(self.table, level, pool)
+            parents = np.concatenate([row for some in held if some.pixels is self.table for row in (some.a, some.b)])
+            own = axes.coordinates(self.table, parents, pool, found[1] if found else None)
             self._found = axes, own
         there = here = Shadows.of(points, own, axes.scale, pool, most)
         if not itself:
-            own = own if asked.pixels is self.pixels else axes.coordinates(asked.pixels, np.r_[asked.a, asked.b], pool)
+            own = own if asked.pixels is self.table else axes.coordinates(asked.pixels, np.r_[asked.a, asked.b], pool)
             here = Shadows.of(asked, own, axes.scale, pool, most)
         if not all(TINY < shadows.largest < FAR for shadows in (there, here)):
             return dense
@@ -279,4 +299,5 @@ def count_ties(squared: NDArray[np.float64]) -> int:
         Ascending squared distances of each row, as in ``Neighbors``. Take one neighbour more than is used:
         a tie between the last used and the first unused one changes the list too.
     """
-    return int(same(squared[:, :-1], squared[:, 1:], np.dtype(np.uint8)).any(axis=1).sum())
+    known = np.where(np.isfinite(squared), squared, np.nan)  # behind the last of a short list nothing is tied
+    return int(same(known[:, :-1], known[:, 1:], np.dtype(np.uint8)).any(axis=1).sum())

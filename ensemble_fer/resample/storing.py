@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.files import save_arrays
 from ensemble_fer.neighbors import prepare
@@ -99,7 +101,9 @@ def make_resampling(
 
     def write(folder: Path) -> dict:
         if searches:
-            prepare(quiet)
+            prepare(quiet=quiet)
+            if space is not None:
+                prepare(np.float64, quiet=quiet)
         outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet)
         made = outcome.resampling
         check_lineage(made, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from ensemble_fer.errors import EnsembleFerError
-from ensemble_fer.neighbors import compiling, kernels
+from ensemble_fer.neighbors import Mixtures, compiling, kernels, nearest
 from ensemble_fer.neighbors.compiling import Loop
+from tests.neighbors.reference import photographs
 
 MIX_ONE = """
 import resource, sys
@@ -43,7 +45,9 @@ def test_code_is_kept_and_where_it_cannot_be_kept_or_read_it_is_compiled_again(t
     (file,) = mix_one("room", compiled=1)
     mix_one("full", compiled=0)
     whole = file.read_bytes()
-    for torn in (whole[:-1], whole[:40], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+    foreign = b"no code of any machine"
+    stamped = hashlib.sha256(foreign).digest() + foreign
+    for torn in (whole[:-1], whole[:40], b"", whole[:-1] + bytes([whole[-1] ^ 1]), stamped):
         file.write_bytes(torn)
         mix_one("full", compiled=1)
     mix_one("room", compiled=1)
@@ -54,10 +58,21 @@ def test_code_of_other_sources_types_or_processors_is_not_taken(monkeypatch):
     stem = compiling._stem("mixed", "f4:2,i")
     assert stem != compiling._stem("mixed", "f4:2,f")
     assert stem != compiling._stem("gaps", "f4:2,i")
-    assert b"def settle(" in compiling._made_by()
+    import llvmlite
     import llvmlite.binding as llvm
+    import numba
 
-    assert llvm.get_host_cpu_name().encode() in compiling._made_by()
+    for part in (
+        "def settle(",
+        "def machine_code(",
+        "MOST_BYTES =",
+        numba.__version__,
+        llvmlite.__version__,
+        llvm.get_process_triple(),
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+    ):
+        assert part.encode() in compiling._made_by()
     monkeypatch.setattr(compiling, "_made_by", lambda: b"another processor")
     assert stem != compiling._stem("mixed", "f4:2,i")
 
@@ -71,7 +86,7 @@ def test_settings_of_numba_that_users_have_for_their_own_loops_are_not_ours(tmp_
 def test_what_cannot_be_compiled_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(EnsembleFerError, match=r"compiled: .*no attribute 'nothing'[\s\S]*Install it again"):
+    with pytest.raises(EnsembleFerError, match=r"compiled: .*no attribute 'nothing'[\s\S]*install it again"):
         Loop("nothing")(1)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     with pytest.raises(EnsembleFerError, match=r"could not be compiled: .*no-python"):
@@ -88,14 +103,48 @@ def test_arrays_that_loops_would_misread_are_refused():
 
 def test_prepared_loops_are_those_that_a_search_calls(monkeypatch):
     """Or its first call would compile them once more."""
+    for loop in (kernels._gaps, kernels._mixed, kernels._settle, kernels._squared_distances, kernels._summed):
+        monkeypatch.setattr(loop, "_loaded", {})
     kernels.prepare()
-    from ensemble_fer.neighbors import Mixtures, nearest
-    from tests.neighbors.reference import photographs
-
-    asked = []
-    monkeypatch.setattr(compiling, "_load", lambda *given: asked.append(given))
+    asked, load = [], compiling._load
+    monkeypatch.setattr(compiling, "_load", lambda *given: asked.append(given) or load(*given))
     pixels = photographs(0, 1500)
     rows = np.arange(1500)
     nearest(Mixtures(pixels, rows, rows[::-1].copy(), np.linspace(0, 1, 1500)), 3)
     nearest(Mixtures.faces(pixels), 3, queries=Mixtures.faces(pixels, rows[:50]))
     assert not asked
+
+
+def test_modules_in_the_folder_of_the_user_are_not_run(tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    (tmp_path / ".numba_config.yaml").write_text("disable_jit: 1")
+    settings = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / "kept"), "PYTHONSAFEPATH": "1"}
+    settings["PYTHONPATH"] = os.pathsep.join([str(Path(compiling.__file__).parents[2]), str(tmp_path / "site")])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("print('hello')")
+    command = [sys.executable, "-c", MIX_ONE, "room"]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ["hello", "1", "False"], done.stderr
+
+
+FORK = """
+import os, sys
+import numpy as np
+from ensemble_fer.neighbors import Mixtures, compiling, nearest, search
+pixels = np.random.default_rng(0).integers(0, 256, (1500, 2304)).astype(np.uint8)
+nearest(Mixtures.faces(pixels), 2)
+held = [search._finding, *compiling._locks.values()]
+for lock in held:
+    lock.acquire()
+child = os.fork()
+if child == 0:
+    nearest(Mixtures.faces(pixels.astype(float)), 2)
+    os._exit(7)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_while_another_thread_loads_or_searches_does_not_wait_for_it():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 7, done.stderr

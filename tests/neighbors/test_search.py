@@ -277,6 +277,59 @@ def test_of_every_query_its_own_number_of_neighbours(rows):
             nearest(every, wrong, queries=queries)
 
 
+BEYOND = """
+import numpy as np
+from ensemble_fer.neighbors import Mixtures, nearest
+draw = np.random.default_rng(0)
+table = draw.normal(size=(1501, 20)) * 1e152
+table[::250] *= 300  # squared distances from these are beyond float64
+found = nearest(Mixtures.faces(table), 3)
+assert ((found.rows >= 0) & (found.rows < 1501)).all()
+near = np.delete(np.arange(1501), np.arange(0, 1501, 250))
+for i in near[::100]:
+    apart = ((table[near] / 1e152 - table[i] / 1e152) ** 2).sum(axis=1)
+    assert sorted(found.rows[i]) == sorted(near[np.argsort(apart)[:3]])
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_of_which_float64_cannot_hold_the_squares_do_no_harm():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", BEYOND], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("weight", [np.nan, -0.1, 1.1, np.inf])
+def test_weights_that_make_no_mixture_are_refused(weight):
+    pixels, rows = photographs(1, 1500), np.arange(1500)
+    points = Mixtures(pixels, rows, rows[::-1].copy(), np.where(rows == 3, weight, 0.5))
+    for asked in ({"points": points}, {"points": Mixtures.faces(pixels), "queries": points}):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            nearest(**asked, k=3)
+
+
+def test_rows_that_do_not_exist_are_refused():
+    pixels = photographs(1, 60)
+    for wrong in (10**9, -(10**9)):
+        points = Mixtures(pixels, np.full(500, wrong), np.arange(500) % 60, np.full(500, 0.5))
+        with pytest.raises(IndexError):
+            nearest(points, 2)
+
+
+def test_a_table_that_lies_otherwise_is_copied_once_and_counted():
+    pixels = np.asfortranarray(photographs(4, 1500))
+    wanted = nearest(Mixtures.faces(np.ascontiguousarray(pixels)), 3)
+    looking = Search(pixels, memory=2 * pixels.nbytes + search.LEAST)
+    found = looking.nearest(Mixtures.faces(pixels), 3, queries=Mixtures.faces(pixels, np.arange(1500)))
+    assert np.array_equal(found.rows, wanted.rows)
+    with pytest.raises(UsageError, match="not enough"):
+        Search(pixels, memory=pixels.nbytes + search.LEAST)
+
+
+def test_ties_are_not_counted_behind_the_last_neighbour():
+    inf = np.inf
+    assert count_ties(np.array([[0, 4, inf], [0, 4, 9], [1, inf, inf], [4, 4, inf]])) == 1
+
+
 def test_candidates_for_which_there_is_no_room_yet(monkeypatch):
     pixels = np.concatenate([photographs(seed, 700) for seed in (5, 6)] * 2)  # each face twice
     expected = nearest(Mixtures.faces(pixels), 4)
