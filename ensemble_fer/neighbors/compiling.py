@@ -33,7 +33,7 @@ _COMPILER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ensemble_fer.neighbors.compiler import main; main()"
 )
 MARK = b"\n--- machine code ---\n"  # before it, whatever a Python prints at its start
-_SOURCES = ("loops.py", "constants.py", "compiler.py", "compiling.py")
+_SOURCES = ("loops.py", "distances.py", "constants.py", "compiler.py", "compiling.py")
 _locks = {"linking": threading.Lock()}  # and one for each loop, under its name
 _numbers = count()
 

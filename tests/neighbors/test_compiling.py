@@ -64,6 +64,7 @@ def test_code_of_other_sources_types_or_processors_is_not_taken(monkeypatch):
 
     for part in (
         "def settle(",
+        "def squared_distance(",
         "def machine_code(",
         "MOST_BYTES =",
         numba.__version__,
