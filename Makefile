@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench-resample clean
+.PHONY: help setup demo test lint docs bench-resample bench-train clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    only lint, format, types and layering"
 	@echo "make docs    docs/cli.md from the program"
 	@echo "make bench-resample  resampling beside imbalanced-learn; needs an idle machine and an hour"
+	@echo "make bench-train     training beside the published pipeline; needs an idle machine and ten minutes"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
 
 setup: $(READY)
@@ -48,6 +49,9 @@ docs: $(READY)
 # The set must be imported: ensemble-fer data import fer2013.csv
 bench-resample: $(READY)
 	$(BIN)/python -m ensemble_fer.benchmarks.resampling
+
+bench-train: $(READY)
+	$(BIN)/python -m ensemble_fer.benchmarks.training
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

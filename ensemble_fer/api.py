@@ -17,13 +17,18 @@ _WHERE = {
     "upkeep": ("check_store", "clean_store", "list_runs", "remove_source"),
     "data.audit": ("audit",),
     "data.importing": ("import_data", "load_faces"),
+    "data.injection": ("inject_data", "provenance_of"),
     "data.showing": ("show_faces",),
     "data.splits": ("make_split", "split_of"),
     "data.synthetic": ("draw_faces", "synth_data"),
     "data.twins": ("find_twins", "twins_of"),
+    "data.votes": ("join_votes", "votes_of"),
     "resample": ("SearchOptions", "load_resampling", "make_resampling", "resample"),
-    "train": ("load_member", "predict_rows", "train"),
+    "align": ("align",),
+    "train": ("learn", "load_member", "predict_rows", "prepare", "train"),
+    "train.finetuning": ("finetuning_recipe",),
     "train.spaces": ("space_of",),
+    "tune": ("tune",),
     "evaluate.metrics": ("score",),
     "evaluate.predictions": ("load_predictions", "save_predictions"),
     "evaluate.figures": ("confusion_figure",),
@@ -37,12 +42,15 @@ _WHERE = {
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
 if TYPE_CHECKING:
+    from ensemble_fer.align import align as align
     from ensemble_fer.app.prediction import predict as predict
     from ensemble_fer.config import Recipe as Recipe
     from ensemble_fer.config import resolve_recipe as resolve_recipe
     from ensemble_fer.data.audit import audit as audit
     from ensemble_fer.data.importing import import_data as import_data
     from ensemble_fer.data.importing import load_faces as load_faces
+    from ensemble_fer.data.injection import inject_data as inject_data
+    from ensemble_fer.data.injection import provenance_of as provenance_of
     from ensemble_fer.data.showing import show_faces as show_faces
     from ensemble_fer.data.splits import make_split as make_split
     from ensemble_fer.data.splits import split_of as split_of
@@ -50,6 +58,8 @@ if TYPE_CHECKING:
     from ensemble_fer.data.synthetic import synth_data as synth_data
     from ensemble_fer.data.twins import find_twins as find_twins
     from ensemble_fer.data.twins import twins_of as twins_of
+    from ensemble_fer.data.votes import join_votes as join_votes
+    from ensemble_fer.data.votes import votes_of as votes_of
     from ensemble_fer.demo import run_demo as run_demo
     from ensemble_fer.ensemble import combine as combine
     from ensemble_fer.evaluate.figures import confusion_figure as confusion_figure
@@ -66,10 +76,14 @@ if TYPE_CHECKING:
     from ensemble_fer.store import Artifact as Artifact
     from ensemble_fer.store import Store as Store
     from ensemble_fer.store import need_data as need_data
+    from ensemble_fer.train import learn as learn
     from ensemble_fer.train import load_member as load_member
     from ensemble_fer.train import predict_rows as predict_rows
+    from ensemble_fer.train import prepare as prepare
     from ensemble_fer.train import train as train
+    from ensemble_fer.train.finetuning import finetuning_recipe as finetuning_recipe
     from ensemble_fer.train.spaces import space_of as space_of
+    from ensemble_fer.tune import tune as tune
     from ensemble_fer.types import CLASSES as CLASSES
     from ensemble_fer.types import FaceSet as FaceSet
     from ensemble_fer.types import Predictions as Predictions

@@ -42,8 +42,15 @@ class Look:
 
 
 def faces_of(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Digests of the faces of images [n, h, w], uint64, ascending, each once; an image of one grey level shows none."""
-    shown = images[images.min(axis=(1, 2)) < images.max(axis=(1, 2))]
+    """Digests of the faces of images [n, h, w] or [n, h, w, 3], uint64, ascending, each once.
+
+    An image of one grey level, or of one colour, shows none. Equal channels are the gray image that they show.
+    """
+    low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+    shown = images[(low < high).reshape(len(images), -1).any(axis=1)]
+    if images.ndim == 4:
+        gray = (shown == shown[..., :1]).all(axis=(1, 2, 3))
+        shown = [image[..., 0] if same else image for image, same in zip(shown, gray, strict=True)]
     digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in shown]
     return np.unique(np.frombuffer(b"".join(digests), np.uint64))
 

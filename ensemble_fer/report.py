@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ensemble_fer.data.importing import load_faces
+from ensemble_fer.artifact import canonical
+from ensemble_fer.data.derived import faceless_dropped
+from ensemble_fer.data.importing import identity_images, load_faces
+from ensemble_fer.data.votes import Votes, agreement_of, is_top, votes_of
 from ensemble_fer.ensemble import combine
 from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
+from ensemble_fer.evaluate.agreement import by_agreement
 from ensemble_fer.evaluate.figures import confusion_figure
 from ensemble_fer.evaluate.metrics import Report, score
-from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
+from ensemble_fer.evaluate.predictions import load_predictions, load_protocol, protocol_from_json, save_predictions
 from ensemble_fer.looks import count_look
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import FaceSet, Predictions, Protocol, Role, Split, TwinMap
+from ensemble_fer.types import Predictions, Protocol, Role, Split, TwinMap
 
 KINDS = ("run", "ensemble")
 TTA = ("none", "flip", "ten_crop")
@@ -95,7 +99,20 @@ def evaluate(
         raise unknown_name("part", role, (Role.TEST, Role.SELECT))
     artifact, stored = _scored(store, source, Role(role), tta, device, quiet)
     predictions = load_predictions(artifact.file(PREDICTIONS))
-    return Evaluation(score(predictions), predictions, artifact, source, stored)
+    report = score(predictions)
+    votes = _votes_on(store, source)
+    if votes is not None:
+        # Not among what is kept: votes may be joined after the score was made.
+        agreement, top = agreement_of(votes)[predictions.rows], votes.seven[predictions.rows]
+        report = replace(report, by_agreement=by_agreement(predictions, agreement, is_top(top, predictions.labels)))
+    return Evaluation(report, predictions, artifact, source, stored)
+
+
+def _votes_on(store: Store, source: Artifact) -> Votes | None:
+    """The annotators' votes on the faces of a run or an ensemble; None where none were joined or the faces are gone."""
+    run = source.id if source.kind == "run" else source.inputs[0]
+    data = store.by_id("run", run).inputs[0] if run in store.ids("run") else ""
+    return votes_of(store, store.by_id("data", data)) if data in store.ids("data") else None
 
 
 def find_source(store: Store, name: str) -> Artifact:
@@ -131,6 +148,8 @@ def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, q
     found = store.find("predictions", spec, [source.id])
     if found is not None:
         return found, True
+    if role == Role.SELECT:
+        check_select(store, source)
     if role == Role.SELECT and tta == "none":
         said = replace(load_predictions(source.file(SELECT)), source=source.id)
     elif source.kind == "ensemble":
@@ -147,6 +166,16 @@ def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, q
     return store.put("predictions", spec, [source.id], write), False
 
 
+def check_select(store: Store, source: Artifact) -> None:
+    """Raise SplitMisuse if a run, or a member of an ensemble, was trained on the select part."""
+    for run in [source] if source.kind == "run" else [store.by_id("run", i) for i in source.inputs]:
+        if run.spec["recipe"].get("train_on", "train") != "train":
+            raise SplitMisuse(
+                f"run {run.id} ({store.name_of(run)}) was trained on train+select: it knows the select part, so that "
+                "nothing can be scored, chosen or fitted there. Evaluate the test part, or train it on train alone."
+            )
+
+
 def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
     """The members' predictions, made where they are missing, combined by the rule."""
     members = []
@@ -158,12 +187,12 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
         return combined
     first = store.by_id("run", source.inputs[0])
     data, split = store.by_id("data", first.inputs[0]), _split(store.by_id("split", first.inputs[1]))
-    return replace(combined, protocol=_looked(store, combined.protocol, load_faces(data), split, source, tta))
+    return replace(combined, protocol=_looked(store, combined.protocol, data, split, source, tta))
 
 
 def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
     """What the weights of a run say of a part, computed by torch in float32."""
-    from ensemble_fer.train import left_out, load_member, predictions_of
+    from ensemble_fer.train import left_out, load_member, predictions_of, trained_rows
     from ensemble_fer.train.device import choose_device
 
     data = store.by_id("data", run.inputs[0])
@@ -174,14 +203,22 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
         raise SplitMisuse(f"split {split.name!r} of run {run.id} has no {role} rows; there is nothing to score.")
     faces = load_faces(data)
     member = load_member(run).to(choose_device(device))
-    protocol = replace(load_predictions(run.file(SELECT)).protocol, role=str(role), tta=tta, looks=0)
-    protocol = replace(protocol, rows_left_out=left_out(data, faces, part))
+    trained_on = run.spec["recipe"].get("train_on", "train")
+    if SELECT in run.manifest["files"]:
+        protocol = load_protocol(run.file(SELECT))
+    else:
+        protocol = protocol_from_json(canonical(run.metrics["protocol"]), f"run {run.id}")
+    protocol = replace(protocol, role=str(role), tta=tta, looks=0)
+    dropped = faceless_dropped(split, role)
+    protocol = replace(protocol, rows_left_out=left_out(data, faces, part), faceless_dropped=dropped)
     # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
     if role == Role.TEST:
-        also = twins.have_twin_in(part.rows, split.select_rows)
+        choosing = split.select_rows if trained_on == "train" else split.select_rows[:0]
+        also = twins.have_twin_in(part.rows, choosing)
         protocol = replace(protocol, twins_in_select=int(also.sum()))
-        protocol = _looked(store, protocol, faces, split, run, tta)
-    return predictions_of(member, faces, part, split, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
+        protocol = _looked(store, protocol, data, split, run, tta)
+    trained = trained_rows(split, trained_on)
+    return predictions_of(member, faces, part, trained, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
 
 
 def _split(artifact: Artifact) -> Split:
@@ -190,7 +227,8 @@ def _split(artifact: Artifact) -> Split:
     return Split(artifact.spec["name"], parts["train"], parts["select"], parts["test"], artifact.metrics["removed"])
 
 
-def _looked(store: Store, protocol: Protocol, faces: FaceSet, split: Split, source: Artifact, tta: str) -> Protocol:
+def _looked(store: Store, protocol: Protocol, data: Artifact, split: Split, source: Artifact, tta: str) -> Protocol:
     """The stamp after this look at the test part has been written down."""
-    found = count_look(store, faces.images[split.test_rows], faces.images[split.select_rows], source.id, tta)
+    images = identity_images(store, data)
+    found = count_look(store, images[split.test_rows], images[split.select_rows], source.id, tta)
     return replace(protocol, looks=found.looks, chosen_on=found.chosen_on)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ensemble_fer.store import Store
-from ensemble_fer.types import USAGES, FaceSet
+from ensemble_fer.types import OFFICIAL, FaceSet
 
 REAL = Path(os.environ.get("ENSEMBLE_FER_REAL", Path(__file__).parents[2] / "shared/data/fer2013"))
 
@@ -36,7 +36,7 @@ def real_faces(real_folder: Path) -> FaceSet:
     from PIL import Image
 
     images, labels, usage = [], [], []
-    for code, split in enumerate(USAGES):
+    for code, split in enumerate(OFFICIAL):
         Image.MAX_IMAGE_PIXELS = None
         images.append(np.asarray(Image.open(real_folder / f"{split}.png")).reshape(-1, 48, 48))
         labels.append(np.loadtxt(real_folder / f"{split}.labels", dtype=np.uint8))

@@ -14,12 +14,23 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ensemble_fer.cli import data, doctor, evaluation, fusing, housekeeping, prediction, resampling, training
+from ensemble_fer.cli import (
+    aligning,
+    data,
+    doctor,
+    evaluation,
+    fusing,
+    housekeeping,
+    prediction,
+    resampling,
+    training,
+    tuning,
+)
 from ensemble_fer.errors import EnsembleFerError
 
 INTERRUPTED = 130
 # In the order of the work, so that --help reads like a table of contents.
-ORDER = ("demo", "doctor", "data", "resample", "train", "evaluate", "fuse", "predict", "leaderboard")
+ORDER = ("demo", "doctor", "data", "align", "resample", "train", "tune", "evaluate", "fuse", "predict", "leaderboard")
 
 
 class Guarded(TyperGroup):
@@ -80,8 +91,10 @@ app = typer.Typer(
     epilog="Start with:  ensemble-fer demo",
 )
 data.add_to(app)
+aligning.add_to(app)
 resampling.add_to(app)
 training.add_to(app)
+tuning.add_to(app)
 evaluation.add_to(app)
 fusing.add_to(app)
 prediction.add_to(app)

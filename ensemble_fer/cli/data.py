@@ -1,4 +1,4 @@
-"""``data import | audit | show | synth``."""
+"""``data import | inject | votes | audit | show | synth``."""
 
 from __future__ import annotations
 
@@ -75,6 +75,8 @@ def _print_set(made: Any, name: str, as_json: bool) -> None:
     rows = [[usage, *counts, sum(counts)] for usage, counts in metrics["usage"].items()]
     title = f"{name} ({made.id}): {metrics['rows']:,} faces"
     print_table(title, ["part", *CLASSES, "rows"], rows)
+    for name_of_class, count in (metrics.get("dropped") or {}).items():
+        say(f"{count:,} pictures of {name_of_class}, which is none of the seven classes, were dropped.")
     if metrics.get("converted"):
         say(f"{metrics['converted']:,} pictures were not 48x48 gray and were converted.")
     for line in metrics.get("notes", []):
@@ -86,6 +88,85 @@ def _print_set(made: Any, name: str, as_json: bool) -> None:
             remark(f"  {line}")
         if len(skipped) > 20:
             remark(f"  and {len(skipped) - 20:,} more, all listed in the manifest of data {made.id}")
+
+
+@group.command(epilog="Example:  ensemble-fer data inject --from affectnet --classes angry,disgust,surprise")
+def inject(
+    source: Annotated[
+        str, typer.Option("--from", help="The imported set whose faces are added, by name or id.", metavar="SET")
+    ],
+    classes: Annotated[
+        str, typer.Option("--classes", help="Add only these, e.g. angry,disgust,surprise.", metavar="C,C")
+    ],
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many of each class: all.", metavar="N")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="The set to add to, by name or id: fer2013 if imported, else the only one.", metavar="NAME"
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the new set.", metavar="NAME")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Make a new set with faces of another one added to training; they never select or test.
+
+    The set that is added to stays as it is. Faces that show the photograph of a PublicTest or
+    PrivateTest row are left out and counted.
+    """
+    from ensemble_fer.data.injection import inject_data
+    from ensemble_fer.store import need_data
+
+    opened = open_store(store)
+    named = class_names(classes) or ()
+    base, other = need_data(opened, data), opened.get("data", source)
+    made = inject_data(opened, base, other, classes=named, limit=limit, seed=seed, name=name)
+    _print_set(made, name or opened.name_of(made), as_json)
+    step = made.metrics["injected"][-1]
+    out = step["left_out"]
+    if as_json:
+        return
+    say(f"added {sum(step['added']):,} of {sum(step['offered']):,} faces of {step['name']}; they train only")
+    if out["rows"]:
+        say(
+            f"left out {out['rows']:,}: {out['twins_of_PublicTest']:,} show a photograph of PublicTest, "
+            f"{out['twins_of_PrivateTest']:,} of PrivateTest, {out['flat']:,} show nothing"
+        )
+    if step["twins_of_training"]:
+        remark(
+            f"warning: {step['twins_of_training']:,} of the added faces show a photograph that was in training before, "
+            f"{step['copies']:,} of them byte for byte"
+        )
+
+
+@group.command(epilog="Example:  ensemble-fer data votes fer2013new.csv")
+def votes(
+    source: Annotated[Path, typer.Argument(help="fer2013new.csv of FER+.", metavar="CSV")],
+    data: DataOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the votes.", metavar="NAME")] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Join FER+'s votes of ten annotators to FER2013, for soft labels, for leaving rows out, and for scores.
+
+    The set must be FER2013 in the order of fer2013.csv: number of rows, usages and labels are compared.
+    """
+    from ensemble_fer.data.votes import join_votes
+    from ensemble_fer.store import need_data
+
+    opened = open_store(store)
+    faces = need_data(opened, data)
+    made = join_votes(opened, source, faces, name=name)
+    found = described(made, name or opened.name_of(made))
+    if as_json:
+        print_json(found)
+        return
+    say(f"{found['name']} ({made.id}): votes on {found['rows']:,} faces of {opened.name_of(faces)}")
+    say(f"label has the most votes: {100 * found['agreement']:.1f} % (kappa {found['kappa']:.2f})")
+    say(f"not a face: {found['not_a_face']:,} · not a face or no majority: {found['no_majority']:,}")
 
 
 @group.command(epilog="Example:  ensemble-fer data audit --sheet twins.png")
@@ -135,7 +216,7 @@ def show(
         str | None, typer.Option("--classes", help="Only these, e.g. disgust,fear.", metavar="C,C")
     ] = None,
     usage: Annotated[
-        str | None, typer.Option("--usage", help="Only Training, PublicTest or PrivateTest.", metavar="NAME")
+        str | None, typer.Option("--usage", help="Only Training, PublicTest, PrivateTest or Injected.", metavar="NAME")
     ] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, max=100, help="Faces a class.", metavar="N")] = 12,
     seed: SeedOption = 0,
@@ -144,14 +225,25 @@ def show(
     ),
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write a contact sheet: a row of randomly drawn faces for each class."""
+    """Write a contact sheet: a row of randomly drawn faces for each class.
+
+    Of an aligned set each picture is shown with the box and the landmarks that were found, and beside
+    it the face that was cut out.
+    """
+    from ensemble_fer.data.derived import alignment_of, source_of
     from ensemble_fer.data.importing import load_faces
-    from ensemble_fer.data.showing import show_faces
+    from ensemble_fer.data.showing import show_aligned, show_faces
     from ensemble_fer.store import need_data
 
     check_png("--output", output)
-    faces = load_faces(need_data(open_store(store), data))
-    sheet = show_faces(faces, classes=class_names(classes), usage=usage, columns=columns, seed=seed)
+    opened = open_store(store)
+    chosen = need_data(opened, data)
+    faces, alignment = load_faces(chosen), alignment_of(chosen)
+    asked: dict[str, Any] = {"classes": class_names(classes), "usage": usage, "columns": columns, "seed": seed}
+    if alignment is None:
+        sheet = show_faces(faces, **asked)
+    else:
+        sheet = show_aligned(load_faces(source_of(opened, chosen)), faces, alignment, **asked)
     output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(output, format="PNG")
     say(str(output))

@@ -86,7 +86,20 @@ def print_report(name: str, report: Any, found: dict) -> None:
         for label, c in found["per_class"].items()
     ]
     print_table("Classes", ["class", "precision", "recall", "F1", "rows"], each)
+    if found.get("by_agreement"):
+        print_agreement(found["by_agreement"])
     say(report.protocol.line())
+
+
+def print_agreement(bins: list[dict]) -> None:
+    """Accuracy by how far the annotators agree."""
+    names = [f"{100 * b['agreement'][0]:.0f} to {100 * b['agreement'][1]:.0f}" if b["agreement"] else "" for b in bins]
+    rows = [
+        [name or "no votes", percent(b["accuracy"], b["ci95"]), percent(b["label_is_top"]), b["rows"]]
+        for name, b in zip(names, bins, strict=True)
+    ]
+    columns = ["votes for the first of the seven, %", "accuracy", "label has most votes", "rows"]
+    print_table("Accuracy by annotator agreement", columns, rows)
 
 
 def leaderboard(

@@ -35,7 +35,8 @@ def resample(
         str,
         typer.Option(
             "--method",
-            help="none, ros, rus, smote, borderline_smote, adasyn, smote_tomek, smote_enn, tomek, enn or hybrid.",
+            help="none, ros, rus, smote, borderline_smote, adasyn, smote_tomek, smote_enn, tomek, enn, hybrid or "
+            "augment.",
             metavar="METHOD",
         ),
     ],
@@ -43,7 +44,7 @@ def resample(
         int | None, typer.Option("--target", min=1, help="Rows a class should have, e.g. 3000.", metavar="N")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Oversample only these, e.g. disgust.", metavar="C,C")
+        str | None, typer.Option("--classes", help="Add rows only to these, e.g. disgust.", metavar="C,C")
     ] = None,
     split: SplitOption = "official",
     name: Annotated[str | None, typer.Option("--name", help="What to call it.", metavar="NAME")] = None,
@@ -108,7 +109,7 @@ def resample(
         return
     print_counts(title, found)
     if sheet is not None and sheet.is_file():
-        remark(f"synthetic faces between their parents: {sheet}")
+        remark(f"what was made, beside what it was made from: {sheet}")
 
 
 def chosen_space(store: Store, text: str) -> Space | None:
@@ -138,5 +139,7 @@ def print_counts(title: str, found: dict) -> None:
     if "memory_mb" in found:
         say(f"about {found['seconds']:.1f} s and {found['memory_mb']:,.0f} MB")
     else:
-        rest = " · ".join(f"{key} {found[key]:,}" for key in ("synthetic", "duplicates", "removed"))
+        # What was stored before there were augmented and injected rows does not count them.
+        keys = ("synthetic", "duplicates", *(key for key in ("augmented", "injected") if found.get(key)), "removed")
+        rest = " · ".join(f"{key} {found[key]:,}" for key in keys)
         say(f"{rest} · {found['seconds']:.1f} s")

@@ -17,8 +17,10 @@ from ensemble_fer.cli.options import (
     open_store,
 )
 from ensemble_fer.cli.output import described, percent, print_json, print_table, remark, say
+from ensemble_fer.config import LOSSES, SCHEDULES
 
 if TYPE_CHECKING:
+    from ensemble_fer.config import Recipe
     from ensemble_fer.store import Store
 
 config = typer.Typer(no_args_is_help=True, help="What a run would be trained with.")
@@ -26,10 +28,39 @@ config = typer.Typer(no_args_is_help=True, help="What a run would be trained wit
 
 def add_to(app: typer.Typer) -> None:
     app.command("train", epilog="Example:  ensemble-fer train --model compact --resampled smote --seed 1")(train)
+    app.command("finetune", epilog="Example:  ensemble-fer finetune vggnet-none-s0 --on train+select")(finetune)
     app.add_typer(config, name="config")
 
 
-ModelOption = Annotated[str | None, typer.Option("--model", help="compact (the default) or vggnet.", metavar="MODEL")]
+def _names(table: tuple[str, ...]) -> str:
+    return f"{', '.join(table[:-1])} or {table[-1]}."
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="compact (the default), vggnet, resnet18, ...; timm:NAME for any network of timm; FILE.py:FUNCTION for a "
+        "module of your own (its code is run).",
+        metavar="MODEL",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Where training starts: none, hub (ImageNet weights), a safetensors or torch file, or run:NAME.",
+        metavar="W",
+    ),
+]
+LossOption = Annotated[
+    str | None,
+    typer.Option("--loss", help=_names(LOSSES), metavar="NAME"),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any key of a recipe, as config show lists them; may be repeated.", metavar="KEY=VALUE"),
+]
 ResampledOption = Annotated[
     str | None,
     typer.Option("--resampled", help="A resampling by name or id, or a method such as smote.", metavar="R"),
@@ -53,19 +84,38 @@ RateOption = Annotated[
     float | None, typer.Option("--learning-rate", help="The highest of the schedule.", metavar="RATE")
 ]
 OptimizerOption = Annotated[
-    str | None, typer.Option("--optimizer", help="sgd, nesterov, adam or adamw.", metavar="NAME")
+    str | None,
+    typer.Option(
+        "--optimizer", help="sgd, nesterov, asgd, adam, amsgrad, adamw, adadelta, adagrad or muon.", metavar="NAME"
+    ),
 ]
 ScheduleOption = Annotated[
-    str | None, typer.Option("--schedule", help="constant, plateau, cosine or one_cycle.", metavar="NAME")
+    str | None,
+    typer.Option("--schedule", help=_names(SCHEDULES), metavar="NAME"),
 ]
 AugmentOption = Annotated[
-    str | None, typer.Option("--augment", help="none, light, strong or khaireddin.", metavar="NAME")
+    str | None,
+    typer.Option(
+        "--augment",
+        help="none, light, strong, khaireddin, khaireddin_tencrop, atasoy, pazos, group14 or gaballa.",
+        metavar="NAME",
+    ),
 ]
 PatienceOption = Annotated[
     int | None,
     typer.Option("--patience", min=0, help="Stop after N epochs without gain; 0 is never.", metavar="N"),
 ]
 PrecisionOption = Annotated[str | None, typer.Option("--precision", help="auto, float32 or bfloat16.", metavar="NAME")]
+
+
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--fresh",
+        help="Go on from an unfinished training of the same request, or throw it away and start over. "
+        "A finished run of the same request is answered from the store either way.",
+    ),
+]
 
 
 def train(
@@ -79,18 +129,14 @@ def train(
     learning_rate: RateOption = None,
     optimizer: OptimizerOption = None,
     schedule: ScheduleOption = None,
+    loss: LossOption = None,
     augment: AugmentOption = None,
+    weights: WeightsOption = None,
+    settings: SetOption = None,
     patience: PatienceOption = None,
     precision: PrecisionOption = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call the run.", metavar="NAME")] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--fresh",
-            help="Go on from an unfinished training of the same request, or throw it away and start over. "
-            "A finished run of the same request is answered from the store either way.",
-        ),
-    ] = True,
+    resume: ResumeOption = True,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
     ] = None,
@@ -112,6 +158,7 @@ def train(
     # Checked before torch is imported: a misspelt name is answered at once.
     resolved = resolve_recipe(
         recipe,
+        settings or (),
         model=model,
         resampling=resampled,
         split=split,
@@ -121,6 +168,8 @@ def train(
         patience=patience,
         batch_size=batch_size,
         optimizer=optimizer,
+        loss=loss,
+        weights=weights,
         learning_rate=learning_rate,
         schedule=schedule,
         augmentation=augment,
@@ -131,12 +180,68 @@ def train(
     opened = open_store(store)
     need_data(opened, data)
     check_resampling(opened, resolved.resampling)
-    before = opened.ids("run")
+    _train(opened, resolved, data, name, not resume, threads, device, as_json)
 
+
+def finetune(
+    run: Annotated[str, typer.Argument(help="The run to go on from, by name or id.", metavar="RUN")],
+    epochs: EpochsOption = None,
+    learning_rate: RateOption = None,
+    schedule: ScheduleOption = None,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", help="train (the default), or train+select: then nothing is left to select on."),
+    ] = None,
+    settings: SetOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the new run.", metavar="NAME")] = None,
+    resume: ResumeOption = True,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
+    ] = None,
+    seed: RecipeSeedOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Train a run on from its kept weights: 50 epochs of a cosine from a rate of 1e-4, unless told otherwise."""
+    from ensemble_fer.config import flags_of
+
+    changes = flags_of(
+        settings or (),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        train_on=on,
+        seed=seed,
+    )
+    check_device(device)
+    opened = open_store(store)
+
+    from ensemble_fer.train.finetuning import finetuning_recipe
+
+    found = opened.get("run", run)
+    resolved = finetuning_recipe(opened, found.id, **changes)
+    stage = "-finetuned" if resolved.train_on == "train" else "-finetuned-select"
+    name = name or opened.name_of(found)[: 100 - len(stage)] + stage
+    _train(opened, resolved, found.inputs[0], name, not resume, threads, device, as_json)
+
+
+def _train(
+    store: Store,
+    recipe: Recipe,
+    data: str | None,
+    name: str | None,
+    fresh: bool,
+    threads: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train and print what came out."""
     from ensemble_fer.train import train as run_train
 
-    made = run_train(opened, resolved, data=data, name=name, fresh=not resume, threads=threads, device=device)
-    found = described(made, name or opened.name_of(made))
+    before = store.ids("run")
+    made = run_train(store, recipe, data=data, name=name, fresh=fresh, threads=threads, device=device)
+    found = described(made, name or store.name_of(made))
     if made.id in before:
         remark(
             f"answered from the store: this was trained already, {made.manifest['created']}. "
@@ -145,7 +250,7 @@ def train(
     if as_json:
         print_json(found)
         return
-    print_run(found, resolved.to_dict())
+    print_run(found, recipe.to_dict())
 
 
 def check_resampling(store: Store, name: str) -> None:
@@ -166,9 +271,10 @@ def print_run(found: dict[str, Any], recipe: dict[str, Any]) -> None:
         ["model", recipe["model"]],
         ["resampling", recipe["resampling"]],
         ["parameters", f"{found['parameters']:,}"],
-        ["epochs", f"{found['epochs']}, the best was {found['best_epoch']}"],
-        ["macro-F1 on the select part", percent(select["macro_f1"])],
-        ["accuracy on the select part", percent(select["accuracy"])],
+        ["weights from", found["protocol"]["pretraining"]],
+        ["epochs", f"{found['epochs']}, kept is {found['best_epoch']}"],
+        ["macro-F1 on the select part", percent(select["macro_f1"]) if select else "trained on it"],
+        ["accuracy on the select part", percent(select["accuracy"]) if select else "trained on it"],
         ["time", f"{found['train_seconds']:.0f} s"],
     ]
     print_table(f"{found['name']} ({found['id']})", ["", ""], rows)
@@ -180,16 +286,18 @@ def config_show(
     model: ModelOption = None,
     resampled: ResampledOption = None,
     recipe: RecipeOption = None,
+    settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the recipe that train would use as TOML, each key with where its value comes from."""
     from ensemble_fer.config import resolve, resolve_recipe
 
-    settings = resolve(recipe, model=model, resampling=resampled)
+    given = {"model": model, "resampling": resampled}
+    found = resolve(recipe, settings or (), **given)
     if as_json:
-        print_json([{"key": s.key, "value": s.value, "source": s.source} for s in settings])
+        print_json([{"key": s.key, "value": s.value, "source": s.source} for s in found])
         return
-    lines = resolve_recipe(recipe, model=model, resampling=resampled).to_toml().splitlines()
+    lines = resolve_recipe(recipe, settings or (), **given).to_toml().splitlines()
     width = max(map(len, lines))
-    for line, setting in zip(lines, settings, strict=True):
+    for line, setting in zip(lines, found, strict=True):
         say(f"{line:<{width}}  # {setting.source}")

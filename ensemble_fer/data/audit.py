@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.data.contact_sheet import contact_sheet
+from ensemble_fer.data.derived import source_of
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.registration import correlation
 from ensemble_fer.data.twins import IDENTICAL, THRESHOLDS, groups_of, twins_of
 from ensemble_fer.files import write_atomic
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import CLASSES, USAGES, FaceSet, TwinMap
+from ensemble_fer.types import CLASSES, INJECTED, OFFICIAL, FaceSet, TwinMap, gray_levels
 
 # Pairs of each kind on the contact sheet.
 SHOWN = 8
@@ -41,7 +43,9 @@ def audit(store: Store, data: Artifact, *, sheet: Path | None = None, quiet: boo
         JSON values: what `measure` says, and ``data``, ``twins_id``, ``thresholds``, and the path ``sheet``
         (None where there is no pair to show).
     """
-    faces = load_faces(data)
+    # Photographs are compared and shown as they came, in gray.
+    faces = load_faces(source_of(store, data))
+    faces = replace(faces, images=gray_levels(faces.images))
     found, twins = twins_of(store, data, quiet=quiet)
     name = store.name_of(data)
     path = sheet if sheet is not None else store.root / "figures" / f"audit-{name}.png"
@@ -62,30 +66,32 @@ def measure(faces: FaceSet, twins: TwinMap) -> dict:
     Returns
     -------
     dict
-        ``counts``: faces of each class in each official usage, {usage: [7]}.
+        ``counts``: faces of each class in each usage, {usage: [7]}.
         ``twins``: for PublicTest and PrivateTest how many of its rows have a twin in Training (``rows``), and
         how many lie within one grey level rms of a Training row (``identical``); ``within_training`` how many
-        rows of Training have a twin, or such a near one, there.
+        rows of Training have a twin, or such a near one, there; ``Injected`` the same of rows from another set.
         ``conflicts``: photographs (groups) whose rows carry more than one label; ``conflict_rows`` their rows.
         ``constant``: rows of a single grey level.
         ``groups``, ``largest_group``, ``pairs``, ``mirrored_pairs``: of the twins that were found.
         ``test_in_select``: rows of PrivateTest with a twin in PublicTest.
     """
-    training, public, private = (faces.rows_of(usage) for usage in USAGES)
+    training, public, private = (faces.rows_of(usage) for usage in OFFICIAL)
 
     def against(rows: NDArray, others: NDArray) -> dict[str, int]:
         twinned, identical = twins.have_twin_in(rows, others), have_identical_in(twins, rows, others)
         return {"rows": int(twinned.sum()), "identical": int(identical.sum())}
 
+    injected = faces.rows_of(INJECTED)
     sizes = np.bincount(twins.groups)
     disputed = conflicting_rows(faces.labels, twins.groups)
     pixels = faces.images.reshape(len(faces), -1)
     return {
-        "counts": {usage: faces.counts(faces.rows_of(usage)) for usage in USAGES},
+        "counts": faces.usage_counts(),
         "twins": {
             "PublicTest": against(public, training),
             "PrivateTest": against(private, training),
             "within_training": against(training, training),
+            **({INJECTED: against(injected, training)} if len(injected) else {}),
         },
         "conflicts": len(np.unique(twins.groups[disputed])),
         "conflict_rows": len(disputed),

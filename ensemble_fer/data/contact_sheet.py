@@ -13,7 +13,7 @@ from ensemble_fer.errors import UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-PAPER, INK, GAP, LINE = 255, 0, 4, 12
+PAPER, INK, GAP, LINE = "white", "black", 4, 12
 
 
 def contact_sheet(
@@ -28,7 +28,7 @@ def contact_sheet(
 
     Parameters
     ----------
-    images : rows of columns of uint8 [h, w]
+    images : rows of columns of uint8 [h, w] or [h, w, 3]
         Rows may be of different length; None leaves a cell empty. An array [rows, columns, h, w] does too.
     captions : rows of columns of str, optional
         Written below each picture; line breaks are kept.
@@ -42,12 +42,12 @@ def contact_sheet(
     Returns
     -------
     PIL.Image.Image
-        Mode L.
+        Mode L, or RGB if a picture is.
 
     Raises
     ------
     UsageError
-        No picture, a picture that is not uint8 [h, w], a scale below 1, or captions without a picture.
+        No picture, a picture that is not uint8 [h, w] or [h, w, 3], a scale below 1, or captions without a picture.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -57,9 +57,10 @@ def contact_sheet(
     shown = [cell for row in cells for cell in row if cell is not None]
     if not shown:
         raise UsageError("there is no picture to lay out; expected at least one.")
-    wrong = next((cell for cell in shown if cell.ndim != 2 or cell.dtype != np.uint8), None)
+    wrong = next((cell for cell in shown if not _is_picture(cell)), None)
     if wrong is not None:
-        raise UsageError(f"expected gray pictures, uint8 [h, w]; found {wrong.dtype} {list(wrong.shape)}.")
+        raise UsageError(f"expected pictures, uint8 [h, w] or [h, w, 3]; found {wrong.dtype} {list(wrong.shape)}.")
+    mode = "RGB" if any(cell.ndim == 3 for cell in shown) else "L"
     texts = [list(row) for row in captions] if captions is not None else []
     for what, given in (("rows of captions", len(texts)), ("row labels", len(row_labels or ()))):
         if given > len(cells):
@@ -82,7 +83,7 @@ def contact_sheet(
     top = GAP + (LINE + GAP if title else 0)
     columns = max(len(row) for row in cells)
     size = (left + columns * (wide + GAP), top + sum(high + n * LINE + GAP for n in lines))
-    sheet = Image.new("L", (max(size[0], width(title) + 2 * GAP), size[1]), PAPER)
+    sheet = Image.new(mode, (max(size[0], width(title) + 2 * GAP), size[1]), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
         draw.text((GAP, GAP), _plain(title), fill=INK, font=font)
@@ -101,6 +102,10 @@ def contact_sheet(
                 draw.multiline_text((x, y + high), _plain(texts[r][c]), fill=INK, font=font, spacing=1)
         y += high + lines[r] * LINE + GAP
     return sheet
+
+
+def _is_picture(cell: NDArray) -> bool:
+    return cell.dtype == np.uint8 and (cell.ndim == 2 or (cell.ndim == 3 and cell.shape[2] == 3))
 
 
 def _plain(text: str) -> str:

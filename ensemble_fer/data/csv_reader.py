@@ -6,6 +6,7 @@ with spaces in the names. Any order is read, quoted or not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.data.labels import class_advice, class_code, usage_advice, usage_code
-from ensemble_fer.data.readers import PIXELS, Rows, count_left_out
+from ensemble_fer.data.labels import class_advice, class_code, eighth_class, usage_advice, usage_code
+from ensemble_fer.data.readers import PIXELS, OtherClass, Rows, count_left_out
 from ensemble_fer.errors import BadData
 from ensemble_fer.runtime import progress
 
@@ -67,6 +68,7 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
     usages: list[int] = []
     problems: list[str] = []
     left_out: list[int | None] = []
+    dropped: Counter[str] = Counter()
     with progress(path.stat().st_size, "reading faces", quiet=quiet) as advance:
         lines = enumerate(_lines(path), start=1)
         # Empty lines before the header are passed over like those after it.
@@ -82,6 +84,9 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
                 continue
             try:
                 label, usage, image = parse_line(line, header)
+            except OtherClass as other:
+                dropped[str(other)] += 1
+                continue
             except BadLine as reason:
                 problems.append(f"line {number}: {reason}")
                 left_out.append(reason.usage)
@@ -89,7 +94,8 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
             images.append(image)
             labels.append(label)
             usages.append(usage)
-    return Rows.of("csv", images, labels, usages, problems=problems, left_out=count_left_out(left_out))
+    out = count_left_out(left_out)
+    return Rows.of("csv", images, labels, usages, problems=problems, left_out=out, dropped=dict(dropped))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -142,6 +148,8 @@ def parse_line(line: bytes, header: Header) -> tuple[int, int, NDArray[np.uint8]
     ------
     BadLine
         With all that is wrong with the line.
+    OtherClass
+        The label is a class beside the seven.
     """
     if len(line) >= LONGEST_LINE:
         raise BadLine(f"longer than {LONGEST_LINE:,} bytes; a line of a face has about 9,000")
@@ -158,6 +166,9 @@ def parse_line(line: bytes, header: Header) -> tuple[int, int, NDArray[np.uint8]
     reasons = []
     label_text, usage_text = (_text(cells[at]) for at in (header.emotion, header.usage))
     label, usage = class_code(label_text), usage_code(usage_text)
+    other = eighth_class(label_text)
+    if label is None and other:
+        raise OtherClass(other)
     if label is None:
         reasons.append(f"label {class_advice(label_text)}")
     if usage is None:

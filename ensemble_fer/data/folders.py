@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble_fer.data.labels import class_advice, class_code, folder_usage, usage_code
+from ensemble_fer.data.labels import class_advice, class_code, eighth_class, folder_usage, usage_code
 from ensemble_fer.data.readers import BadPicture, Rows, count_left_out, picture_limits, read_picture
 from ensemble_fer.errors import BadData
 from ensemble_fer.runtime import tracked
-from ensemble_fer.types import USAGES
+from ensemble_fer.types import CLASSES, OFFICIAL
 
 PICTURES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
     *(".pgm", ".ppm", ".pbm", ".pnm"),
 }
 RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
-_OFFICIAL = re.compile(rf"({'|'.join(USAGES)})[_-](\d+)", re.IGNORECASE)
+_NUMBERED = tuple((str(code), name) for code, name in enumerate(CLASSES))
+_OFFICIAL = re.compile(rf"({'|'.join(OFFICIAL)})[_-](\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,15 @@ class Found:
 
 @dataclass
 class BadFiles:
-    """What is no face: a line each, and the usages of the rows that are lost with it."""
+    """What is no face: a line each, and the usages of the rows that are lost with it.
+
+    ``dropped`` counts the pictures of classes beside the seven, which are no mistake.
+    """
 
     root: Path
     problems: list[str] = field(default_factory=list)
     usages: list[int | None] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: Path, reason: str, usages: Sequence[int | None]) -> None:
         self.problems.append(f"{path.relative_to(self.root)}: {reason}")
@@ -90,13 +96,15 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
         else:
             for folder in _entries(part) if split_here else [part]:
                 _class_folder(folder, usage, found, bad, strays)
-    if not found and not bad.problems:
+    if not found and not bad.problems and not bad.dropped:
         expected = "expected train/<class>/… and test/<class>/…, or <class>/…"
         raise BadData(str(root), [f"no pictures in class folders; {expected}"])
     if not split_here:
         notes.append("no train or test folder: rows without an official usage in their file name are Training")
     if strays:
         notes.append(f"{len(strays)} other files passed over: {', '.join(strays[:3])}{' …' if len(strays) > 3 else ''}")
+    if any(part.strip().isdigit() for part in {one.path.relative_to(top).parts[split_here] for one in found}):
+        notes.append(f"class folders are numbers, taken as FER2013's: {', '.join(map(' '.join, _NUMBERED))}")
     found.sort(key=lambda one: one.order)
     images, labels, usages, converted = [], [], [], 0
     with picture_limits():
@@ -112,10 +120,19 @@ def read_folders(root: Path, *, quiet: bool = False) -> Rows:
             converted += face.converted
     for code, role in ((1, "selects"), (2, "tests")):
         if split_here and code not in usages:
-            notes.append(f"no {USAGES[code]} rows: the official split has no part that {role}; use a stratified split")
+            lacks = f"the official split has no part that {role}; use a stratified split"
+            notes.append(f"no {OFFICIAL[code]} rows: {lacks}")
     out = count_left_out(bad.usages)
     return Rows.of(
-        "folders", images, labels, usages, problems=bad.problems, left_out=out, converted=converted, notes=notes
+        "folders",
+        images,
+        labels,
+        usages,
+        problems=bad.problems,
+        left_out=out,
+        converted=converted,
+        dropped=dict(bad.dropped),
+        notes=notes,
     )
 
 
@@ -127,7 +144,7 @@ def _descend(root: Path) -> Path:
         if len(folders) != 1 or any(p.suffix.lower() in PICTURES for p in inside):
             return root
         name = folders[0].name
-        if class_code(name) is not None or folder_usage(name) is not None:
+        if class_code(name) is not None or folder_usage(name) is not None or eighth_class(name):
             return root
         if not any(p.is_dir() for p in _entries(folders[0])):
             return root  # a class folder that is misspelt: let it be named
@@ -155,6 +172,10 @@ def _class_folder(folder: Path, usage: int, found: list[Found], bad: BadFiles, s
         else:
             strays.append(str(path.relative_to(bad.root)))
     label = class_code(folder.name)
+    other = eighth_class(folder.name)
+    if label is None and other:
+        bad.dropped[other] += len(files)
+        return
     if label is None:
         if files:
             reason = f"folder of {len(files):,} pictures: {class_advice(folder.name)}"

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble_fer.data.csv_reader import read_csv
+from ensemble_fer.data.derived import source_of
 from ensemble_fer.data.folders import read_folders
 from ensemble_fer.data.npz import read_npz
 from ensemble_fer.data.readers import Rows, count_left_out
 from ensemble_fer.errors import BadData, MissingError, UsageError
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import USAGES, FaceSet
+from ensemble_fer.types import FaceSet
 
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 SKIP_HINT = "Nothing was imported. Correct these, or leave them out with --skip-bad-rows (skip_bad_rows=True)."
@@ -43,7 +45,8 @@ def import_data(
         Of kind ``data`` with ``faces.npz``. Its id is decided by pixels, labels, usages and their order, and
         by which bad rows were left out; where none was, by the faces alone.
         Metrics: ``name`` (of the first import), ``layout``, ``source``, ``rows``, ``usage`` {usage: [7]},
-        ``converted``, ``skipped`` (the bad rows left out, one line each), ``left_out`` (their number by usage:
+        ``converted``, ``dropped`` (rows of classes beside the seven, {"contempt": 120}), ``skipped`` (the bad rows
+        left out, one line each), ``left_out`` (their number by usage:
         {Training, PublicTest, PrivateTest, unknown}), ``notes``.
 
     Raises
@@ -60,11 +63,13 @@ def import_data(
     if rows.problems and not skip_bad_rows:
         raise BadData(str(path), rows.problems, SKIP_HINT)
     if not len(rows.labels):
-        raise BadData(str(path), [*rows.problems, "there is no good row"], "Nothing was imported.")
+        others = [f"{count:,} rows of {name}, none of the seven classes" for name, count in rows.dropped.items()]
+        raise BadData(str(path), [*rows.problems, *others, "there is no good row"], "Nothing was imported.")
     metrics = {
         "layout": rows.layout,
         "source": path.name,
         "converted": rows.converted,
+        "dropped": rows.dropped,
         "skipped": rows.problems,
         "left_out": rows.left_out,
         "notes": rows.notes,
@@ -104,7 +109,7 @@ def store_faces(
         np.savez(folder / "faces.npz", images=faces.images, labels=faces.labels, usage=faces.usage)
         if also is not None:
             also(folder)
-        counts = {usage: faces.counts(faces.rows_of(usage)) for usage in USAGES}
+        counts = faces.usage_counts()
         return {"name": faces.name, "rows": len(faces), "usage": counts, "left_out": count_left_out(), **metrics}
 
     return store.put("data", spec, [], write, name=faces.name)
@@ -123,7 +128,11 @@ def load_faces(artifact: Artifact) -> FaceSet:
     if artifact.kind != "data":
         raise UsageError(f"{artifact.kind} {artifact.id} holds no faces; expected an artifact of kind data.")
     arrays = artifact.arrays("faces.npz")
-    return FaceSet(arrays["images"], arrays["labels"], arrays["usage"], artifact.metrics.get("name", artifact.id))
+    images = arrays["images"]
+    if "channels" in arrays:
+        # Kept once where red, green and blue are equal.
+        images = np.repeat(images[..., None], int(arrays["channels"]), axis=3)
+    return FaceSet(images, arrays["labels"], arrays["usage"], artifact.metrics.get("name", artifact.id))
 
 
 def _reader(path: Path) -> Callable[[Path, bool], Rows]:
@@ -148,3 +157,11 @@ def _reader(path: Path) -> Callable[[Path, bool], Rows]:
         "Unpack it first and import what is in it." if suffix in (".zip", ".gz", ".tar", ".7z", ".rar", ".tgz") else ""
     )
     raise UsageError(f"cannot tell what {path.name} is; expected a .csv or .npz file or a folder. {advice}".rstrip())
+
+
+def identity_images(store: Store, data: Artifact) -> NDArray[np.uint8]:
+    """The pictures by which looks at faces are counted: those of the set that a set was made from, row for row.
+
+    An aligned test face is the source's test face, however it was cut.
+    """
+    return load_faces(source_of(store, data)).images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from ensemble_fer.types import CLASSES, N_CLASSES, USAGES
+from ensemble_fer.types import CLASSES, N_CLASSES, OFFICIAL
 
 # FER2013's own codes are 0 angry to 6 neutral, the order of CLASSES.
 SPELLINGS = {
@@ -22,7 +22,10 @@ CLASS_CODES = {
     for code, name in enumerate(CLASSES)
     for spelling in (name, str(code), f"{code} {name}", *SPELLINGS[name])
 }
-USAGE_CODES = {name.lower(): code for code, name in enumerate(USAGES)}
+USAGE_CODES = {name.lower(): code for code, name in enumerate(OFFICIAL)}
+
+# An eighth class that other sets have (AffectNet, CK+, FER+): its faces are none of the seven, and no mistake either.
+_EIGHTH = re.compile(r"(\d+ )?(contempt|contemptuous)")
 
 # Image folders: what lies in train is Training, in test PrivateTest, in between PublicTest.
 FOLDER_USAGES = {
@@ -42,13 +45,19 @@ def class_code(text: str) -> int | None:
     return CLASS_CODES.get(_plain(text))
 
 
+def eighth_class(text: str) -> str | None:
+    """``contempt`` if a text says that in some spelling (``7_Contempt``), else None."""
+    found = _EIGHTH.fullmatch(_plain(text))
+    return "contempt" if found else None
+
+
 def usage_code(text: str) -> int | None:
-    """Index into ``USAGES`` of an official usage, whatever its case, or None."""
+    """Index into ``OFFICIAL`` of a usage, whatever its case, or None."""
     return USAGE_CODES.get(text.strip().casefold())
 
 
 def folder_usage(text: str) -> int | None:
-    """Index into ``USAGES`` that a folder such as ``train`` or ``validation`` stands for, or None."""
+    """Index into ``OFFICIAL`` that a folder such as ``train`` or ``validation`` stands for, or None."""
     return FOLDER_USAGES.get(_plain(text))
 
 
@@ -56,9 +65,10 @@ def class_advice(text: str) -> str:
     """Why a text is no class, with the near match."""
     near = difflib.get_close_matches(_plain(text), [s for s in CLASS_CODES if len(s) > 2], n=1, cutoff=0.6)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{text!r} is no class{guess}; expected 0 to {N_CLASSES - 1} or {', '.join(CLASSES)}"
+    numbers = " (numbers are FER2013's; where they mean something else, write names)" if text.strip().isdigit() else ""
+    return f"{text!r} is no class{guess}; expected 0 to {N_CLASSES - 1} or {', '.join(CLASSES)}{numbers}"
 
 
 def usage_advice(text: str) -> str:
     """Why a text is no usage."""
-    return f"unknown usage {text!r}; expected {', '.join(USAGES)}"
+    return f"unknown usage {text!r}; expected {', '.join(OFFICIAL)}"

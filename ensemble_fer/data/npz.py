@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.data.labels import class_advice, class_code, usage_advice, usage_code
+from ensemble_fer.data.labels import class_advice, class_code, eighth_class, usage_advice, usage_code
 from ensemble_fer.data.readers import PIXELS, SIDE, Rows, as_face, count_left_out
 from ensemble_fer.errors import BadData, UsageError
-from ensemble_fer.types import USAGES
 
 KEYS = ("images", "labels", "usage")
 # 4 GB unpacked are 1.8 million faces; a small archive can declare far more.
@@ -53,10 +53,15 @@ def read_npz(path: Path) -> Rows:
     usages: list[int] = []
     problems: list[str] = []
     left_out: list[int | None] = []
+    dropped: Counter[str] = Counter()
     converted = 0
     given = zip(images, arrays["labels"].tolist(), arrays["usage"].tolist(), strict=True)
     for row, (image, label_text, usage_text) in enumerate(given):
         label, usage = class_code(_word(label_text)), _usage(usage_text)
+        other = eighth_class(_word(label_text))
+        if label is None and other:
+            dropped[other] += 1
+            continue
         reasons = [f"label {class_advice(str(label_text))}"] if label is None else []
         reasons += [usage_advice(str(usage_text))] if usage is None else []
         reasons += _not_levels(image)
@@ -70,7 +75,8 @@ def read_npz(path: Path) -> Rows:
         usages.append(usage)
         converted += changed
     out = count_left_out(left_out)
-    return Rows.of("npz", faces, labels, usages, problems=problems, left_out=out, converted=converted)
+    more = {"left_out": out, "converted": converted, "dropped": dict(dropped)}
+    return Rows.of("npz", faces, labels, usages, problems=problems, **more)
 
 
 def _load(path: Path) -> dict[str, NDArray]:
@@ -160,4 +166,4 @@ def _word(value: object) -> str:
 
 def _usage(value: object) -> int | None:
     word = _word(value)
-    return int(word) if word in ("0", "1", "2") and len(USAGES) == 3 else usage_code(word)
+    return int(word) if word in ("0", "1", "2") else usage_code(word)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.data.face_drawing import SIDE
 from ensemble_fer.errors import unknown_name
-from ensemble_fer.types import USAGES
+from ensemble_fer.types import OFFICIAL
 
 # Shares of rows. FER2013 has 13.9 % of its test rows twinned with Training; fewer here, as fewer are needed.
 TWINS_IN_TEST, TWINS_IN_TRAINING, TWINS_IN_SELECT = 0.08, 0.015, 0.01
@@ -24,7 +24,7 @@ def plant(
 
     Each photograph is used for one pair at most, so that every twin group has exactly two rows.
     """
-    training, select, test = (np.flatnonzero(usage == code) for code in range(len(USAGES)))
+    training, select, test = (np.flatnonzero(usage == code) for code in range(len(OFFICIAL)))
     constant = rng.choice(training, max(2, round(CONSTANTS * len(images))), replace=False)
     levels = [0, 255, *(1 + rng.choice(254, len(constant) - 2, replace=False))]  # each its own: they are no twins
     images[constant] = np.array(levels, np.uint8)[:, None, None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.types import USAGES, FaceSet
+from ensemble_fer.types import OFFICIAL, FaceSet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +33,7 @@ Box = tuple[int, int, int, int]
 def count_left_out(usages: Iterable[int | None] = ()) -> dict[str, int]:
     """Rows left out by official usage; those whose usage could not be read are ``unknown``."""
     codes = list(usages)
-    return {**{name: codes.count(code) for code, name in enumerate(USAGES)}, "unknown": codes.count(None)}
+    return {**{name: codes.count(code) for code, name in enumerate(OFFICIAL)}, "unknown": codes.count(None)}
 
 
 @dataclass
@@ -52,6 +52,8 @@ class Rows:
         Bad rows by usage, see ``count_left_out``; a bad folder is as many rows as it has pictures.
     converted : int
         Pictures that were not 48x48 gray and are now.
+    dropped : dict of str to int
+        Good rows of a class beside the seven, which were left out: ``{"contempt": 120}``.
     notes : list of str
         What else the user should know.
     """
@@ -63,6 +65,7 @@ class Rows:
     problems: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=count_left_out)
     converted: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -74,6 +77,10 @@ class Rows:
     def faces(self, name: str) -> FaceSet:
         """The good rows as a FaceSet."""
         return FaceSet(self.images, self.labels, self.usage, name)
+
+
+class OtherClass(ValueError):
+    """A row of a class beside the seven, which is the text."""
 
 
 class BadPicture(ValueError):

@@ -12,6 +12,9 @@
 
 Where the division is ours (the last two), all rows of one photograph lie in one part, every row is
 in exactly one part, and each class has its share in each part as far as whole photographs allow.
+
+Rows of usage Injected only ever train. Parts and fractions are those of the set without them; where the division is
+ours, injected rows that show a photograph of a select or test row do not train either.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.data.derived import without_faceless
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.data.twins import twins_of
+from ensemble_fer.data.twins import among, twins_of
 from ensemble_fer.errors import BadData, UsageError, unknown_name
 from ensemble_fer.files import save_arrays
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import N_CLASSES, USAGES, FaceSet, Split, TwinMap
+from ensemble_fer.types import INJECTED, N_CLASSES, OFFICIAL, USAGES, FaceSet, Split, TwinMap
 
 KNOWN = ("official", "official-clean", "official-swapped", "stratified:0.8,0.1,0.1", "kfold:5:0")
 PARTS = ("train", "select", "test")
@@ -118,11 +122,17 @@ def make_split(faces: FaceSet, twins: TwinMap | None, name: str = "official", se
         An official split of a set that has no rows of one of the official usages.
     """
     wanted = parse_split(name)
+    injected = faces.rows_of(INJECTED)
     if wanted.needs_twins and twins is None:
         raise UsageError(f"split {name!r} needs the twins of {faces.name!r}; find them with find_twins(faces.images).")
     if wanted.draws:
         assert twins is not None
-        parts = deal(faces.labels, twins.groups, wanted.fractions, seed)
+        own, groups = np.arange(len(faces)), twins.groups
+        if len(injected):
+            # As the set without them is dealt, so that scores on either compare.
+            own = np.flatnonzero(faces.usage != USAGES.index(INJECTED))
+            groups = among(twins, own).groups
+        parts = [own[places] for places in deal(faces.labels[own], groups, wanted.fractions, seed)]
         if wanted.family == "kfold":
             order = [(wanted.fold + k) % len(parts) for k in range(len(parts))]
             test, select, *rest = (parts[k] for k in order)
@@ -130,21 +140,26 @@ def make_split(faces: FaceSet, twins: TwinMap | None, name: str = "official", se
         empty = [part for part, rows in zip(PARTS, parts, strict=True) if not len(rows)]
         if empty:
             raise UsageError(
-                f"split {name!r} leaves no row for {' and '.join(empty)}: {faces.name!r} has only {len(faces)} rows "
-                f"({len(np.unique(twins.groups))} photographs). Take larger fractions, fewer folds or more faces."
+                f"split {name!r} leaves no row for {' and '.join(empty)}: {faces.name!r} has only {len(own)} rows "
+                f"({len(np.unique(groups))} photographs). Take larger fractions, fewer folds or more faces."
             )
         train, select, test = parts
-        return Split(wanted.text, train, select, test)
+        if not len(injected):
+            return Split(wanted.text, train, select, test)
+        out = twins.have_twin_in(injected, np.concatenate([select, test]))
+        removed = {"train: injected, twin in select or test": int(out.sum())}
+        return Split(wanted.text, np.sort(np.concatenate([train, injected[~out]])), select, test, removed)
 
-    parts = [faces.rows_of(usage) for usage in USAGES]
-    missing = [usage for usage, rows in zip(USAGES, parts, strict=True) if not len(rows)]
+    parts = [faces.rows_of(usage) for usage in OFFICIAL]
+    missing = [usage for usage, rows in zip(OFFICIAL, parts, strict=True) if not len(rows)]
     if missing:
         raise BadData(
             faces.name,
-            [f"split {name!r} needs rows of usage {', '.join(USAGES)}; found none of {' and none of '.join(missing)}."],
+            [f"split {name!r} needs usages {', '.join(OFFICIAL)}; found none of {' and none of '.join(missing)}."],
             "Import a source that has them, or divide the rows here: stratified:0.8,0.1,0.1 or kfold:5:0",
         )
     train, select, test = parts
+    train = np.sort(np.concatenate([train, injected]))
     if wanted.family == "official-swapped":
         return Split(wanted.text, train, test, select)
     if wanted.family == "official":
@@ -267,7 +282,7 @@ def split_of(
 
     def write(folder: Path) -> dict:
         loaded = load_faces(data) if faces is None else faces
-        split = make_split(loaded, twins, name, seed)
+        split = without_faceless(make_split(loaded, twins, name, seed), data)
         rows = {"train": split.train_rows, "select": split.select_rows, "test": split.test_rows}
         save_arrays(folder / "split.npz", **rows)
         return {

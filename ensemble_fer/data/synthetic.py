@@ -16,7 +16,7 @@ from ensemble_fer.data.face_drawing import LOOKS, MUSCLES, SIDE, Floats, draw_ba
 from ensemble_fer.data.planting import plant, stamped, watermarks
 from ensemble_fer.errors import UsageError
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import CLASSES, N_CLASSES, USAGES, FaceSet, frozen
+from ensemble_fer.types import CLASSES, N_CLASSES, OFFICIAL, FaceSet, frozen
 
 ROWS = 4000
 FEWEST = 200
@@ -64,7 +64,7 @@ class SyntheticFaces:
     images : uint8 [n, 48, 48]
     labels : uint8 [n]
     usage : uint8 [n]
-        Index into ``USAGES``; the rows of a usage lie together, in that order.
+        Index into ``OFFICIAL``; the rows of a usage lie together, in that order.
     planted : dict
         ``twins``: list of ``{"row", "of", "kind"}`` (row shows the photograph of row ``of``);
         ``conflicts``: those pairs ``[row, of]`` whose labels differ; ``constant``: rows of one grey level.
@@ -150,7 +150,7 @@ def draw_faces(rows: int = ROWS, seed: int = 0) -> SyntheticFaces:
     rng = np.random.default_rng([seed, rows])
     counts = class_counts(rows)
     labels = np.concatenate([rng.permutation(np.repeat(np.arange(N_CLASSES), c)) for c in counts]).astype(np.uint8)
-    usage = np.repeat(np.arange(len(USAGES), dtype=np.uint8), counts.sum(axis=1))
+    usage = np.repeat(np.arange(len(OFFICIAL), dtype=np.uint8), counts.sum(axis=1))
     images = draw_expressions(labels, rng)
     return SyntheticFaces(images, labels, usage, plant(images, labels, usage, rng))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.data.derived import source_of
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.registration import Floats, align, band, correlation, identity_maps, sample
 from ensemble_fer.data.screening import Screen
@@ -28,7 +29,7 @@ from ensemble_fer.files import save_arrays
 from ensemble_fer.neighbors.products import one_blas_thread
 from ensemble_fer.runtime import cpu_count, progress
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import TwinMap
+from ensemble_fer.types import TwinMap, gray_levels
 
 SIDE = 48
 VERSION = 1
@@ -57,8 +58,8 @@ def find_twins(images: NDArray[np.uint8], *, quiet: bool = False) -> TwinMap:
 
     Parameters
     ----------
-    images : uint8 [n, h, w]
-        Other sizes than 48 x 48 are compared as averaged down (or up) to it.
+    images : uint8 [n, h, w] or [n, h, w, 3]
+        Other sizes than 48 x 48 are compared as averaged down (or up) to it, colours by their luma.
     quiet : bool
         No progress bar.
 
@@ -106,6 +107,20 @@ def groups_of(pairs: NDArray, n: int) -> NDArray[np.int32]:
     return smallest[component]
 
 
+def among(twins: TwinMap, rows: NDArray) -> TwinMap:
+    """The twins among some rows alone, numbered by their places in ``rows``, which ascend.
+
+    Whether two rows are twins depends on these two alone, so that it is what `find_twins` says of these rows, as long
+    as the first of equal rows is among them and no flat one is left out.
+    """
+    place = np.full(len(twins.groups), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    kept = (place[twins.pairs] >= 0).all(1)
+    pairs = place[twins.pairs[kept]].astype(np.int32)
+    groups = groups_of(pairs, len(rows))
+    return TwinMap(groups, pairs, twins.correlation[kept], twins.rms[kept], twins.mirrored[kept])
+
+
 def rms_of(images: NDArray[np.uint8], pairs: NDArray, mirrored: NDArray[np.bool_]) -> Floats:
     """Root mean square difference of each pair in grey levels, as they lie or one mirrored."""
     out = np.empty(len(pairs), np.float32)
@@ -117,6 +132,7 @@ def rms_of(images: NDArray[np.uint8], pairs: NDArray, mirrored: NDArray[np.bool_
 
 
 def _to_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    images = gray_levels(images)
     if images.shape[1:] == (SIDE, SIDE) or not len(images):
         return np.ascontiguousarray(images).reshape(-1, SIDE, SIDE)
     from PIL import Image
@@ -224,8 +240,21 @@ def compare(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     return detail, plain
 
 
-def twins_of(store: Store, data: Artifact, *, quiet: bool = False) -> tuple[Artifact, TwinMap]:
+def twins_of(
+    store: Store, data: Artifact, *, known: TwinMap | None = None, quiet: bool = False
+) -> tuple[Artifact, TwinMap]:
     """The twins of a stored set of faces; looked for on first need and answered from disk after.
+
+    Those of an aligned set are its source's: which rows show one photograph is not a matter of how they were cut.
+
+    Parameters
+    ----------
+    store : Store
+    data : Artifact
+    known : TwinMap, optional
+        What `find_twins` says of these faces, where it has been asked already.
+    quiet : bool
+        No progress bar.
 
     Returns
     -------
@@ -233,9 +262,10 @@ def twins_of(store: Store, data: Artifact, *, quiet: bool = False) -> tuple[Arti
         Of kind twins; its spec holds the thresholds, its metrics pairs and groups.
     TwinMap
     """
+    data = source_of(store, data)
 
     def write(folder: Path) -> dict:
-        twins = find_twins(load_faces(data).images, quiet=quiet)
+        twins = known or find_twins(load_faces(data).images, quiet=quiet)
         save_arrays(
             folder / "twins.npz",
             groups=twins.groups,

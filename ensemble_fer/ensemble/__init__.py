@@ -63,7 +63,7 @@ def check_together(members: Sequence[Predictions]) -> None:
     first = members[0]
     for other in members[1:]:
         pair = f"{first.source} and {other.source}"
-        for what in ("data", "split"):
+        for what in ("data", "injected", "split"):
             a, b = getattr(first.protocol, what), getattr(other.protocol, what)
             if a != b:
                 raise SplitMisuse(
@@ -95,9 +95,11 @@ def join_protocols(protocols: Sequence[Protocol]) -> Protocol:
         first,
         resampling=" + ".join(p.resampling for p in protocols),
         resampled_where=_named(p.resampled_where for p in protocols),
+        trained_on=_named(p.trained_on for p in protocols),
         chosen_by=_named(p.chosen_by for p in protocols),
         pretraining=_named(p.pretraining for p in protocols),
         rows_left_out=max(p.rows_left_out for p in protocols),
+        faceless_dropped=max(p.faceless_dropped for p in protocols),
         seed=first.seed if len(seeds) == 1 else None,
         looks=max(p.looks for p in protocols),
         chosen_on=max(p.chosen_on for p in protocols),

@@ -43,6 +43,8 @@ class Report:
         accuracy, macro_f1, rows, ci95, ci_reliable of the rows that have no twin among the training rows.
     ece_null : float
         ECE that a perfectly calibrated model with these confidences would show on so many rows.
+    by_agreement : list of dict or None
+        As ``evaluate.agreement`` has it, where annotators' votes were joined to the set.
     """
 
     source: str
@@ -63,6 +65,7 @@ class Report:
     ci_reliable: bool
     twin_free: dict
     protocol: Protocol
+    by_agreement: list[dict] | None = None
 
     def to_dict(self) -> dict:
         """Plain JSON values; what ``evaluate --json`` prints and what is kept in the store."""
@@ -107,6 +110,7 @@ def score(p: Predictions, *, n_boot: int = N_BOOT, seed: int = 0) -> Report:
         ci_reliable=len(p) >= RELIABLE_ROWS,
         twin_free=_twin_free(statistics[free], p.groups[free], n_boot, seed),
         protocol=p.protocol,
+        by_agreement=None,
     )
 
 

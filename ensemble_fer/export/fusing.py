@@ -17,7 +17,7 @@ from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
 from ensemble_fer.export.graph import export_onnx, output_names
 from ensemble_fer.export.latency import graph_latency
 from ensemble_fer.export.parity import BATCHES, SPREAD, measure, require_parity, torch_probabilities
-from ensemble_fer.export.session import open_graph
+from ensemble_fer.export.session import SIDE, open_graph
 from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.train import load_member
@@ -79,6 +79,7 @@ def fuse(
     found = [store.get("run", run) for run in runs]
     _check_apart(found)
     _check_alike(found)
+    _check_gray(store, found[0])
     refs = store.refs("run")
     members = {
         given if refs.get(given) == run.id else store.name_of(run): run for given, run in zip(runs, found, strict=True)
@@ -164,12 +165,12 @@ def _check_apart(runs: list[Artifact]) -> None:
 def _check_alike(runs: list[Artifact]) -> None:
     """Raise unless all runs were trained on the same split of the same data set, and have select rows."""
     first = runs[0]
-    rows = [load_predictions(run.file(SELECT)).rows for run in runs]
+    rows = [load_predictions(run.file(SELECT)).rows if SELECT in run.manifest["files"] else () for run in runs]
     without = [run.id for run, own in zip(runs, rows, strict=True) if not len(own)]
     if without:
         raise SplitMisuse(
             f"run {', '.join(without)} has no select part: no graph of it can be checked, and no score would be "
-            "honest. Fuse runs that kept their select rows out of training."
+            "honest. Fuse runs that kept their select rows out of training (train_on = train)."
         )
     for other in runs[1:]:
         if first.inputs[0] != other.inputs[0]:
@@ -190,6 +191,17 @@ def _check_alike(runs: list[Artifact]) -> None:
                 f"runs {first.id} and {run.id} have predictions of different select rows ({len(rows[0])} and "
                 f"{len(own)}). Train the members on the same split."
             )
+
+
+def _check_gray(store: Store, run: Artifact) -> None:
+    """Raise where the members were trained on other faces than a graph takes."""
+    data = store.by_id("data", run.inputs[0])
+    if "align" in data.spec:
+        raise UsageError(
+            f"run {run.id} was trained on aligned faces, {store.name_of(data)}: {data.spec['align']['side']} pixels "
+            f"wide and in colour. A graph takes {SIDE}x{SIDE} gray faces as they were imported. Fuse runs of "
+            f"{store.name_of(store.by_id('data', data.inputs[0]))}."
+        )
 
 
 def _check_stored(said: dict[str, Predictions], expected: dict) -> None:

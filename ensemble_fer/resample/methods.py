@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ensemble_fer.resample import adasyn as adaptive
-from ensemble_fer.resample import borderline, cleaning, combined, random_sampling
+from ensemble_fer.resample import augmenting, borderline, cleaning, combined, random_sampling
 from ensemble_fer.resample import smote as smote_family
 from ensemble_fer.resample.rows import Request, Rows
 
@@ -30,6 +30,8 @@ class Method:
         It removes rows by their neighbours: counts are known only afterwards.
     mixes : bool
         It makes synthetic rows.
+    transforms : bool
+        It makes transformed copies, and leaves what has the target already as it is.
     surveys : bool
         It looks at the classes that it fills among all rows first.
     shares : bool
@@ -43,6 +45,7 @@ class Method:
     target: bool = False
     cleans: bool = False
     mixes: bool = False
+    transforms: bool = False
     surveys: bool = False
     shares: bool = False
 
@@ -59,6 +62,14 @@ METHODS: dict[str, Method] = {
         "random rows dropped and copied until every class has the target",
         over=True,
         target=True,
+    ),
+    "augment": Method(
+        augmenting.augment,
+        "augment",
+        "turned, moved, zoomed and mirrored copies until every class has at least the target",
+        over=True,
+        target=True,
+        transforms=True,
     ),
     "smote": Method(
         smote_family.smote, "SMOTE", "mixtures of a face and a near one of its class", over=True, mixes=True

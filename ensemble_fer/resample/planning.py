@@ -74,8 +74,9 @@ def plan(
     named = np.flatnonzero(before) if classes is None else np.array(classes)
     if entry.target:
         assert target is not None
-        after = np.minimum(before, target)
-        after[named] = np.where(before[named] > 0, target, 0)
+        # What is above the target loses rows by hybrid only.
+        after = before.copy() if entry.transforms else np.minimum(before, target)
+        after[named] = np.where(before[named] > 0, np.maximum(after[named], target), 0)
     elif entry.over:
         after[named] = before.max()
     elif method == "rus":

@@ -14,7 +14,7 @@ from ensemble_fer.resample.methods import METHODS, Method
 from ensemble_fer.resample.rows import Find, Request, Rows, class_name
 from ensemble_fer.resample.spaces import SearchOptions
 from ensemble_fer.runtime import peak_mb
-from ensemble_fer.types import CLASSES, FaceSet, Kind, Part, Resampling, Role, Split
+from ensemble_fer.types import CLASSES, INJECTED, USAGES, FaceSet, Kind, Part, Resampling, Role, Split
 
 MOST_TIMES = 100
 """Most rows of a resampling for each training row: a larger target is a slip of the finger."""
@@ -32,8 +32,9 @@ class Outcome:
     ----------
     resampling : Resampling
     account : dict
-        ``method, counts_before [7], counts_after [7], rows, synthetic, duplicates, removed, seconds, peak_mb,
-        warnings [text]``.
+        ``method, counts_before [7], counts_after [7], rows, synthetic, duplicates, augmented, injected, removed,
+        seconds, peak_mb, warnings [text]``. Injected are the faces of another set as they are; a copy or a mixture of
+        one counts with the others.
     """
 
     resampling: Resampling
@@ -64,7 +65,7 @@ def resample(
     seed : int
         0 to 2^32 - 1. The same seed gives imbalanced-learn's choices.
     target : int, optional
-        Rows each class is brought to; for ``hybrid``, which needs it.
+        Rows each class is brought to; for ``hybrid`` and ``augment``, which need it.
     classes : list of str, optional
         Oversample only these classes; all by default.
     neighbors : callable, optional
@@ -128,9 +129,10 @@ def run(
     request = _request(faces, part, entry, seed, target, classes, neighbors, options, quiet)
     check_size(request.counts.tolist(), target, request.classes)
     rows = entry.run(request)
+    foreign = faces.usage[part.rows[rows.a]] == USAGES.index(INJECTED)
     resampling = Resampling(
         method,
-        rows.kind,
+        np.where((rows.kind == Kind.ORIGINAL) & foreign, Kind.INJECTED, rows.kind).astype(np.uint8),
         part.rows[rows.a].astype(np.int32),
         part.rows[rows.b].astype(np.int32),
         rows.w,
@@ -141,6 +143,7 @@ def run(
             "classes": list(classes) if classes is not None else None,
             **({"space": options.space.title} if options.space else {}),
         },
+        rows.transform,
     )
     after = np.array(resampling.counts())
     full = request.counts + rows.made
@@ -151,6 +154,8 @@ def run(
         "rows": len(resampling),
         "synthetic": int((resampling.kind == Kind.SYNTHETIC).sum()),
         "duplicates": int((resampling.kind == Kind.DUPLICATE).sum()),
+        "augmented": int((resampling.kind == Kind.AUGMENTED).sum()),
+        "injected": int((resampling.kind == Kind.INJECTED).sum()),
         "removed": int((full - after).sum()),
         "seconds": round(time.perf_counter() - started, 3),
         "peak_mb": peak_mb(),

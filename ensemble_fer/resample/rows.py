@@ -6,7 +6,7 @@ turns positions into row ids after it, so that a method holds only its idea.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class Request:
     labels : uint8 [n]
     seed : int
     target : int or None
-        Rows a class is brought to; only ``hybrid`` has one.
+        Rows a class is brought to; only ``hybrid`` and ``augment`` have one.
     classes : tuple of int or None
         Codes that may be oversampled; all by default.
     search : Find
@@ -99,6 +99,8 @@ class Rows:
         As in ``types.Resampling``.
     made : int64 [7]
         Rows that were added to each class on the way, whether or not they were removed later.
+    transform : float32 [m, 5], optional
+        As in ``types.Resampling``.
     """
 
     kind: NDArray[np.uint8]
@@ -107,6 +109,7 @@ class Rows:
     w: NDArray[np.float64]
     labels: NDArray[np.uint8]
     made: NDArray[np.int64]
+    transform: NDArray[np.float32] | None = None
 
     @classmethod
     def originals(cls, labels: NDArray[np.uint8]) -> Rows:
@@ -120,7 +123,9 @@ class Rows:
 
     def take(self, chosen: NDArray[np.int64]) -> Rows:
         """Only these, in this order."""
-        return Rows(self.kind[chosen], self.a[chosen], self.b[chosen], self.w[chosen], self.labels[chosen], self.made)
+        transform = None if self.transform is None else self.transform[chosen]
+        own = (self.kind[chosen], self.a[chosen], self.b[chosen], self.w[chosen], self.labels[chosen])
+        return Rows(*own, self.made, transform)
 
     def duplicated(self, chosen: NDArray[np.int64]) -> Rows:
         """Copies of these appended."""
@@ -129,6 +134,12 @@ class Rows:
     def mixed(self, a: NDArray, b: NDArray, w: NDArray, code: int) -> Rows:
         """Mixtures of faces of one class appended."""
         return self._with(Kind.SYNTHETIC, a, b, w, np.full(len(a), code, np.uint8))
+
+    def transformed(self, chosen: NDArray[np.int64], transform: NDArray[np.float32]) -> Rows:
+        """Transformed copies of these appended."""
+        rows = self._with(Kind.AUGMENTED, self.a[chosen], self.b[chosen], self.w[chosen], self.labels[chosen])
+        as_they_are = np.zeros((len(self), transform.shape[1])) if self.transform is None else self.transform
+        return replace(rows, transform=np.concatenate([as_they_are, transform]))
 
     def _with(self, kind: int, a: NDArray, b: NDArray, w: NDArray, labels: NDArray) -> Rows:
         return Rows(

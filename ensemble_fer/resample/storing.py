@@ -37,6 +37,10 @@ def make_resampling(
 ) -> Artifact | Plan:
     """Resample the training part of a split and keep the result; answered from disk the second time.
 
+    Neighbours of an aligned set are looked for among the pixels of the set it was made from, which has the same rows:
+    what is alike is a matter of the photographs, and 96 x 96 x 3 enlarged pixels say no more than 48 x 48. What is
+    mixed are the aligned faces.
+
     Parameters
     ----------
     store : Store
@@ -59,8 +63,8 @@ def make_resampling(
     Returns
     -------
     Artifact
-        Kind ``resampling``: ``rows.npz``, and ``sheet.png`` where there are synthetic rows. Its metrics are the
-        account of ``Outcome``. With ``dry_run`` a ``Plan``.
+        Kind ``resampling``: ``rows.npz``, and ``sheet.png`` where there are synthetic, augmented or injected rows.
+        Its metrics are the account of ``Outcome``. With ``dry_run`` a ``Plan``.
 
     Raises
     ------
@@ -72,6 +76,7 @@ def make_resampling(
     ResamplingWarning
         As ``resample``, also when the answer comes from disk.
     """
+    from ensemble_fer.data.derived import source_of
     from ensemble_fer.data.importing import load_faces
     from ensemble_fer.data.splits import split_of
     from ensemble_fer.resample.sheet import lineage_sheet
@@ -87,6 +92,14 @@ def make_resampling(
     faces = load_faces(data)
     split_artifact, parts = split_of(store, data, split, faces=faces, quiet=quiet)
     space = options.space
+    source = source_of(store, data)
+    if source.id != data.id and space is not None and space.split is not None:
+        raise UsageError(
+            f"{store.name_of(data)} is aligned: neighbours are looked for among the pictures that it was made from, "
+            f"those of {store.name_of(source)}, which the member of {space.title} was not trained on. "
+            "Use the space pixels or pca:50."
+        )
+    compared = faces if source.id == data.id else load_faces(source)
     if space is not None and space.split not in (None, split_artifact.id):
         raise SplitMisuse(
             f"space {space.title} was learned on the training part of another split than {split!r}: rows that are test "
@@ -97,24 +110,21 @@ def make_resampling(
         codes = None if named is None else tuple(CLASSES.index(c) for c in named)
         counts = faces.counts(parts.train.rows)
         check_size(counts, target, codes)
-        return plan(counts, method, pixels=faces.images[0].size, target=target, classes=codes, memory=options.memory)
+        return plan(counts, method, pixels=compared.images[0].size, target=target, classes=codes, memory=options.memory)
 
     def write(folder: Path) -> dict:
         if searches:
             prepare(quiet=quiet)
             if space is not None:
                 prepare(np.float64, quiet=quiet)
-        outcome = run(faces, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet)
+        outcome = run(
+            compared, parts.train, method, seed=seed, target=target, classes=named, options=options, quiet=quiet
+        )
         made = outcome.resampling
         check_lineage(made, parts)
-        save_arrays(
-            folder / "rows.npz",
-            kind=made.kind,
-            parent_a=made.parent_a,
-            parent_b=made.parent_b,
-            weight=made.weight,
-            labels=made.labels,
-        )
+        arrays = ("kind", "parent_a", "parent_b", "weight", "labels")
+        more = {} if made.transform is None else {"transform": made.transform}
+        save_arrays(folder / "rows.npz", **{key: getattr(made, key) for key in arrays}, **more)
         sheet = lineage_sheet(faces, made)
         if sheet is not None:
             sheet.save(folder / "sheet.png")

@@ -34,6 +34,8 @@ class State:
         Weights of the epoch with the best select macro-F1 so far; empty before the first.
     best_epoch : int
         1-based; 0 before the first.
+    average : dict of str to Tensor
+        The moving average of the weights; empty where there is none.
     seconds : float
         Training time so far, over all sittings.
     made_with : dict
@@ -46,19 +48,21 @@ class State:
     history: list[dict] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
+    average: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
     made_with: dict = field(default_factory=dict)
 
     @property
     def scores(self) -> list[float]:
-        """Select macro-F1 of each epoch so far."""
-        return [record["macro_f1"] for record in self.history]
+        """Select macro-F1 of each epoch so far; none where there is no select part."""
+        return [record["macro_f1"] for record in self.history if "macro_f1" in record]
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
     """Replace the checkpoint in ``folder``, atomically."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.items()}
     numbers: dict[str, Any] = {}
     for index, values in optimizer.state_dict()["state"].items():
         for key, value in values.items():
@@ -66,7 +70,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
                 tensors[f"optimizer.{index}.{key}"] = value
             else:
                 numbers[f"{index}.{key}"] = value
-    plain = asdict(State(**{**vars(state), "best": {}}))
+    plain = asdict(State(**{**vars(state), "best": {}, "average": {}}))
     header = {"state": json.dumps(plain), "optimizer": json.dumps(numbers)}
     write_atomic(folder / FILE, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, header))
 
@@ -89,7 +93,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         state = State(**json.loads(header["state"]))
         numbers = json.loads(header["optimizer"])
         model.load_state_dict(_under(tensors, "model."))
-        state.best = _under(tensors, "best.")
+        state.best, state.average = _under(tensors, "best."), _under(tensors, "average.")
         slots: dict[int, dict[str, Any]] = {}
         for name, value in {**_under(tensors, "optimizer."), **numbers}.items():
             index, key = name.split(".", 1)

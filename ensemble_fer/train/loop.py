@@ -7,28 +7,35 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.evaluate.metrics import accuracy, macro_f1
 from ensemble_fer.files import write_atomic
 from ensemble_fer.models import Member
+from ensemble_fer.train.averaging import Average
 from ensemble_fer.train.batches import Batches, step_seed
 from ensemble_fer.train.checkpoint import State, load_checkpoint, save_checkpoint
-from ensemble_fer.train.optimizers import SCHEDULES, optimizer_of
+from ensemble_fer.train.losses import loss_of
+from ensemble_fer.train.optimizers import optimizer_of
 from ensemble_fer.train.prediction import predict_rows
+from ensemble_fer.train.schedules import share_of
+from ensemble_fer.train.winograd import FastConvolutions
 
 HISTORY = "history.jsonl"
 # A long epoch is saved in between too, so that a kill costs minutes at most.
 SAVE_EVERY_SECONDS = 120.0
+
+
+class Diverged(EnsembleFerError):
+    """A training whose loss is no longer a number."""
 
 
 class ResumedOtherwise(UserWarning):
@@ -43,44 +50,48 @@ def fit(
     select_labels: NDArray[np.uint8],
     folder: Path,
     *,
+    class_counts: Sequence[int],
     device: torch.device,
     precision: torch.dtype = torch.float32,
     report: Callable[[int, dict], None] = lambda step, values: None,
+    on_epoch: Callable[[dict], None] = lambda record: None,
 ) -> State:
     """Train a member to the end of its recipe, from the checkpoint in ``folder`` if there is one.
 
     Parameters
     ----------
     member : Member
-        Trained in place; ends with the weights of the epoch that was best on the select part.
+        Trained in place; ends with the weights of the epoch that was best on the select part, or of the last one
+        where there is no select part.
     batches : Batches
     select_images, select_labels : uint8 [m, h, w], uint8 [m]
-        What chooses the kept epoch and stops early.
+        What chooses the kept epoch and stops early; m may be 0.
     folder : Path
         Holds checkpoint and ``history.jsonl``.
+    class_counts : sequence of 7 int
+        What losses that look at frequency go by.
     report : callable
         Is given the steps done and the latest values, at every step.
+    on_epoch : callable
+        Is given the record of each epoch, after the checkpoint was written; of the epochs in the checkpoint at the
+        start. It may raise, which ends the training and leaves the checkpoint.
 
     Raises
     ------
     KeyboardInterrupt
         On SIGINT or SIGTERM, after the step under way; the checkpoint is written.
-    EnsembleFerError
+    Diverged
         The loss is no longer a number.
     """
     member.to(device).to(memory_format=torch.channels_last)
     optimizer = optimizer_of(recipe, member)
+    average = Average(member, recipe.ema) if recipe.ema else None
     state = load_checkpoint(folder, member, optimizer) or State()
-    made_with = {"threads": torch.get_num_threads(), "device": str(device), "precision": str(precision)}
-    if state.made_with not in ({}, made_with):
-        warnings.warn(
-            f"this training began with {state.made_with} and goes on with {made_with}: "
-            "it will not end with the same bits as an unbroken one.",
-            ResumedOtherwise,
-            stacklevel=2,
-        )
-    state.made_with = made_with
-    loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    if average is not None and state.average:
+        average.load(state.average)
+    scored = member if average is None else average.model
+    _warn_of_another_machine(state, device, precision)
+    counts = torch.tensor(class_counts, dtype=torch.float32)
     epoch_steps, total = steps_of(recipe, batches.count)
     latest: dict = dict(state.history[-1]) if state.history else {}
     began = saved = time.perf_counter()
@@ -88,57 +99,70 @@ def fit(
 
     def save() -> None:
         state.seconds = before + time.perf_counter() - began
+        state.average = average.state() if average is not None else {}
         save_checkpoint(folder, member, optimizer, state)
         write_atomic(folder / HISTORY, "".join(json.dumps(record) + "\n" for record in state.history))
 
+    for record in state.history:
+        on_epoch(record)
+    frozen, fast = -1, FastConvolutions()
     with stop_requested() as stopped:
         while state.step < total and not _out_of_patience(state, recipe):
-            rate = recipe.learning_rate * SCHEDULES[recipe.schedule](state.step / total, state.scores)
+            if frozen != (frozen := _frozen_stages(recipe, state.step // epoch_steps + 1)):
+                member.freeze(frozen, norms=recipe.train_norms)
+            share = share_of(recipe, state.step / epoch_steps, state.scores)
+            rate = recipe.learning_rate * share
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             torch.manual_seed(step_seed(recipe.seed, state.step))  # dropout
             member.train()
             crops, labels = batches.draw(state.step)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                loss = loss_of(member.of_crops(crops).float(), labels)
+            reduced = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+            with reduced, fast:
+                loss = member.loss(crops, labels, loss_of(recipe, counts, state.step / total))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            if average is not None:
+                average.update(member)
             value = loss.item()
             if not np.isfinite(value):
-                raise EnsembleFerError(
+                raise Diverged(
                     f"the loss became {value} at step {state.step + 1}. "
                     f"Lower learning_rate (now {recipe.learning_rate})."
                 )
             state.step += 1
             state.loss_sum += value
             state.loss_steps += 1
-            if state.step % epoch_steps == 0:
-                logits = predict_rows(member, select_images, device=device)
-                state.history.append(
-                    {
-                        "epoch": state.step // epoch_steps,
-                        "step": state.step,
-                        "train_loss": round(state.loss_sum / state.loss_steps, 6),
-                        "learning_rate": rate,
-                        "accuracy": accuracy(select_labels, logits),
-                        "macro_f1": macro_f1(select_labels, logits),
-                    }
-                )
+            epoch_over = state.step % epoch_steps == 0
+            if epoch_over:
+                latest = {
+                    "epoch": state.step // epoch_steps,
+                    "step": state.step,
+                    "train_loss": round(state.loss_sum / state.loss_steps, 6),
+                    "learning_rate": rate,
+                }
+                if len(select_labels):
+                    logits = predict_rows(scored, select_images, device=device)
+                    latest["accuracy"] = accuracy(select_labels, logits)
+                    latest["macro_f1"] = macro_f1(select_labels, logits)
+                state.history.append(latest)
                 state.loss_sum, state.loss_steps = 0.0, 0
-                latest = state.history[-1]
-                if state.scores[-1] > max(state.scores[:-1], default=-1.0):
+                if not len(select_labels) or latest["macro_f1"] > max(state.scores[:-1], default=-1.0):
                     state.best_epoch = len(state.history)
-                    state.best = {k: v.detach().cpu().clone() for k, v in member.state_dict().items()}
+                    state.best = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
             running = state.loss_sum / state.loss_steps if state.loss_steps else latest["train_loss"]
             report(state.step, {**latest, "loss": running, "rate": rate})
             now = time.perf_counter()
-            if stopped() or state.step % epoch_steps == 0 or now - saved > SAVE_EVERY_SECONDS:
+            if stopped() or epoch_over or now - saved > SAVE_EVERY_SECONDS:
                 save()
                 saved = now
             if stopped():
                 raise KeyboardInterrupt
+            if epoch_over:
+                on_epoch(latest)
         save()
+    member.freeze(0)
     member.load_state_dict(state.best)
     return state
 
@@ -147,6 +171,24 @@ def steps_of(recipe: Recipe, count: int) -> tuple[int, int]:
     """Optimizer steps of one epoch over ``count`` training rows, and of all epochs."""
     epoch_steps = max(1, (recipe.epoch_rows or count) // recipe.batch_size)
     return epoch_steps, epoch_steps * recipe.epochs
+
+
+def _frozen_stages(recipe: Recipe, epoch: int) -> int:
+    """How many stages an epoch (1-based) keeps as they are."""
+    return 0 if recipe.unfreeze_epoch and epoch >= recipe.unfreeze_epoch else recipe.frozen_stages
+
+
+def _warn_of_another_machine(state: State, device: torch.device, precision: torch.dtype) -> None:
+    """Say that a resumed training will not end with the bits of an unbroken one; note what it goes on with."""
+    made_with = {"threads": torch.get_num_threads(), "device": str(device), "precision": str(precision)}
+    if state.made_with not in ({}, made_with):
+        warnings.warn(
+            f"this training began with {state.made_with} and goes on with {made_with}: "
+            "it will not end with the same bits as an unbroken one.",
+            ResumedOtherwise,
+            stacklevel=3,
+        )
+    state.made_with = made_with
 
 
 def _out_of_patience(state: State, recipe: Recipe) -> bool:

@@ -1,74 +1,96 @@
-"""Optimizers and learning-rate schedules by name."""
+"""Optimizers by name, over the parameters of a member in groups."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
+from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer
 
 from ensemble_fer.config import Recipe
-from ensemble_fer.errors import unknown_name
+from ensemble_fer.models import Member
+from ensemble_fer.train.muon import Muon
 
-OPTIMIZERS: dict[str, Callable[[list[dict], Recipe], torch.optim.Optimizer]] = {
-    "sgd": lambda groups, r: torch.optim.SGD(groups, r.learning_rate, momentum=r.momentum),
-    "nesterov": lambda groups, r: torch.optim.SGD(groups, r.learning_rate, momentum=r.momentum, nesterov=True),
-    "adam": lambda groups, r: torch.optim.Adam(groups, r.learning_rate),
-    "adamw": lambda groups, r: torch.optim.AdamW(groups, r.learning_rate),
+Groups = list[dict[str, Any]]
+
+
+def optimizer_of(recipe: Recipe, member: Member) -> Optimizer:
+    """The recipe's optimizer over all parameters of a member, frozen ones too, since they may thaw.
+
+    Each group has the key ``scale``: its learning rate is to be the schedule's times that, ``head_rate`` for the head
+    and 1 for the rest. Weights with two or more dimensions decay; biases and the weights of norms do not.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    member : Member
+        On the device and in the memory layout that it is trained in.
+    """
+    optimizer = OPTIMIZERS[recipe.optimizer](groups_of(recipe, member), recipe)
+    optimizer.register_load_state_dict_post_hook(_as_parameters_lie)
+    return optimizer
+
+
+def groups_of(recipe: Recipe, member: Member) -> Groups:
+    """Every parameter of a member once, in groups by head or body, decay or none, and what Muon takes as a matrix.
+
+    Muon is for hidden layers; a convolution of one input channel (of each group of channels) is no map between
+    channels.
+    """
+    head = {id(parameter) for parameter in member.head_parameters}
+    groups: dict[tuple[bool, ...], dict[str, Any]] = {}
+    for parameter in member.parameters():
+        in_head, decays = id(parameter) in head, parameter.ndim > 1
+        matrix = recipe.optimizer == "muon" and not in_head and decays and min(parameter.shape[:2]) > 1
+        group = {
+            "params": [],
+            "scale": recipe.head_rate if in_head else 1.0,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "matrix": matrix,
+        }
+        groups.setdefault((in_head, decays, matrix), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def sgd(groups: Groups, recipe: Recipe, nesterov: bool = False) -> Optimizer:
+    """Stochastic gradient descent with momentum."""
+    made = SGD(groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov, fused=_fused(groups))
+    if recipe.momentum:
+        made.register_step_pre_hook(_begin_momentum)
+    return made
+
+
+OPTIMIZERS: dict[str, Callable[[Groups, Recipe], Optimizer]] = {
+    "sgd": sgd,
+    "nesterov": lambda groups, recipe: sgd(groups, recipe, nesterov=True),
+    "asgd": lambda groups, recipe: ASGD(groups, recipe.learning_rate),
+    "adam": lambda groups, recipe: Adam(groups, recipe.learning_rate, fused=_fused(groups)),
+    "amsgrad": lambda groups, recipe: Adam(groups, recipe.learning_rate, amsgrad=True, fused=_fused(groups)),
+    "adamw": lambda groups, recipe: AdamW(groups, recipe.learning_rate, fused=_fused(groups)),
+    "adadelta": lambda groups, recipe: Adadelta(groups, recipe.learning_rate),
+    "adagrad": lambda groups, recipe: Adagrad(groups, recipe.learning_rate, fused=_fused(groups)),
+    "muon": lambda groups, recipe: Muon(groups, recipe.learning_rate, recipe.momentum),
 }
 
 
-def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer over a model; weight decay on weights with two or more dimensions only."""
-    if recipe.optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", recipe.optimizer, OPTIMIZERS)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[recipe.optimizer](groups, recipe)
+def _fused(groups: Groups) -> bool:
+    """Whether all of a step is done in one pass over memory: several times as fast for 30 million parameters."""
+    return all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
 
 
-WARM_UP = 0.15
-PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.75, 5
+def _begin_momentum(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Momentum of 0 for parameters that take their first step, which fused SGD demands of all or none of a group."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and not optimizer.state[parameter]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def constant(progress: float, scores: Sequence[float]) -> float:
-    return 1.0
-
-
-def cosine(progress: float, scores: Sequence[float]) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov & Hutter 2017, without restarts)."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def one_cycle(progress: float, scores: Sequence[float]) -> float:
-    """Linear up over the first 15 %, then linear down to nearly 0 (Smith & Topin 2018)."""
-    if progress < WARM_UP:
-        return 0.04 + 0.96 * progress / WARM_UP
-    return max(1e-3, (1 - progress) / (1 - WARM_UP))
-
-
-def plateau(progress: float, scores: Sequence[float]) -> float:
-    """Times 0.75 after 5 epochs without a better score (Khaireddin & Chen 2021)."""
-    factor, best, waited = 1.0, -math.inf, 0
-    for score in scores:
-        if score > best:
-            best, waited = score, 0
-        else:
-            waited += 1
-            if waited > PLATEAU_PATIENCE:
-                factor, waited = factor * PLATEAU_FACTOR, 0
-    return factor
-
-
-# Each gives the share of the recipe's learning rate from the share of steps done (0 to 1) and the
-# select scores of the epochs so far. Without state of their own they resume by themselves.
-SCHEDULES: dict[str, Callable[[float, Sequence[float]], float]] = {
-    "constant": constant,
-    "plateau": plateau,
-    "cosine": cosine,
-    "one_cycle": one_cycle,
-}
+def _as_parameters_lie(optimizer: Optimizer) -> None:
+    """Lay loaded state out in memory as its parameters lie: fused steps go by place in memory, not by index."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)

@@ -44,7 +44,7 @@ def predict_rows(
     device: torch.device | str | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.float32]:
-    """Logits float32 [n, 7] of faces uint8 [n, h, w].
+    """Logits float32 [n, 7] of faces uint8 [n, h, w] or [n, h, w, 3].
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def predict_rows(
     member.eval()
     out = []
     # TensorFloat-32, cuDNN's default for convolutions, keeps ten bits of the fraction.
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(images), BATCH):
             faces = torch.tensor(images[start : start + BATCH], device=device)
-            crops = TTA[tta](faces, member.crop)
+            crops = TTA[tta](faces, member.crop_of(faces.shape[1]))
             if len(crops) == 1:
                 out.append(member.of_crops(crops[0]).cpu())
             else:

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensemble_fer.errors import UsageError
+from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.models import Member
 from ensemble_fer.resample.spaces import PIXELS, Space, pca_space
 from ensemble_fer.store import Store
-from ensemble_fer.train.running import load_member
+from ensemble_fer.train.loading import load_member
 
 
 def space_of(store: Store, text: str) -> Space | None:
@@ -31,12 +31,19 @@ def space_of(store: Store, text: str) -> Space | None:
     ------
     UsageError
         An unknown space or run, or a member without a linear layer.
+    SplitMisuse
+        The run was trained on the select part.
     """
     if text == PIXELS:
         return None
     if not text.startswith("run:"):
         return pca_space(text)
     run = store.get("run", text.removeprefix("run:"))
+    if run.spec["recipe"].get("train_on", "train") != "train":
+        raise SplitMisuse(
+            f"run {run.id} was trained on the select part too: a set that is balanced in its space would know it. "
+            "Take the space of a run that was trained on train alone."
+        )
 
     def learn(pixels: NDArray[np.uint8]) -> Callable[[NDArray[np.float64]], NDArray]:
         side = round(pixels.shape[1] ** 0.5)

@@ -4,13 +4,26 @@ Arrays are made read-only on construction, so that a value named by its fingerpr
 """
 
 from ensemble_fer.types.balanced import Kind, Resampling
-from ensemble_fer.types.faces import CLASSES, N_CLASSES, USAGES, FaceSet, TwinMap, digest, frozen
+from ensemble_fer.types.faces import (
+    CLASSES,
+    INJECTED,
+    N_CLASSES,
+    OFFICIAL,
+    USAGES,
+    FaceSet,
+    TwinMap,
+    digest,
+    frozen,
+    gray_levels,
+)
 from ensemble_fer.types.parts import Part, Role, Split
 from ensemble_fer.types.scored import Predictions, Protocol
 
 __all__ = [
     "CLASSES",
+    "INJECTED",
     "N_CLASSES",
+    "OFFICIAL",
     "USAGES",
     "FaceSet",
     "Kind",
@@ -23,4 +36,5 @@ __all__ = [
     "TwinMap",
     "digest",
     "frozen",
+    "gray_levels",
 ]

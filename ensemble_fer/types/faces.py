@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from ensemble_fer.errors import BadData
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-USAGES = ("Training", "PublicTest", "PrivateTest")
+OFFICIAL = ("Training", "PublicTest", "PrivateTest")
+INJECTED = "Injected"
+"""Usage of rows that were added from another set: they train, and never select or test."""
+USAGES = (*OFFICIAL, INJECTED)
 N_CLASSES = len(CLASSES)
 
 Array = NDArray[np.generic]
@@ -35,18 +38,32 @@ def digest(*arrays: NDArray) -> str:
     return sha.hexdigest()
 
 
+def gray_levels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images [n, h, w] as they are; of [n, h, w, 3] the luma 0.299 R + 0.587 G + 0.114 B, rounded (ITU-R BT.601).
+
+    In whole numbers, so that equal channels keep their level.
+    """
+    if images.ndim == 3:
+        return images
+    gray = np.empty(images.shape[:3], np.uint8)
+    for start in range(0, len(images), 1024):
+        red, green, blue = np.moveaxis(images[start : start + 1024].astype(np.uint32), 3, 0)
+        gray[start : start + 1024] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return gray
+
+
 @dataclass(frozen=True)
 class FaceSet:
     """Faces with labels, as bytes.
 
     Parameters
     ----------
-    images : uint8 [n, h, w]
-        Gray levels 0 to 255. Never floats.
+    images : uint8 [n, h, w] or [n, h, w, 3]
+        Gray levels, or red, green and blue, 0 to 255. Never floats.
     labels : uint8 [n]
         Codes 0 to 6 in the order of ``CLASSES``.
     usage : uint8 [n]
-        The official usage of each row, an index into ``USAGES``.
+        The usage of each row, an index into ``USAGES``: an official one, or that of rows added from another set.
     name : str
         What users call the set.
 
@@ -64,11 +81,13 @@ class FaceSet:
         for key in ("images", "labels", "usage"):
             object.__setattr__(self, key, frozen(getattr(self, key), np.uint8))
         n = len(self.images)
-        if self.images.ndim != 3 or len(self.labels) != n or len(self.usage) != n:
+        pictures = self.images.ndim == 3 or (self.images.ndim == 4 and self.images.shape[3] == 3)
+        if not pictures or len(self.labels) != n or len(self.usage) != n:
             shapes = (self.images.shape, self.labels.shape, self.usage.shape)
-            raise BadData(self.name, [f"expected images [n,h,w], labels [n], usage [n]; found {shapes}"])
+            expected = "images [n,h,w] or [n,h,w,3], labels [n], usage [n]"
+            raise BadData(self.name, [f"expected {expected}; found {shapes}"])
         if n and (self.labels.max() >= N_CLASSES or self.usage.max() >= len(USAGES)):
-            raise BadData(self.name, ["a label above 6 or a usage above 2"])
+            raise BadData(self.name, ["a label above 6 or a usage above 3"])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,13 +98,18 @@ class FaceSet:
         return digest(self.images, self.labels, self.usage)
 
     def rows_of(self, usage: str) -> NDArray[np.int64]:
-        """Row ids of one official usage, ascending."""
+        """Row ids of one usage, ascending."""
         return np.flatnonzero(self.usage == USAGES.index(usage))
 
     def counts(self, rows: NDArray | None = None) -> list[int]:
         """Number of faces of each class among the rows (all by default)."""
         labels = self.labels if rows is None else self.labels[rows]
         return np.bincount(labels, minlength=N_CLASSES).tolist()
+
+    def usage_counts(self) -> dict[str, list[int]]:
+        """Number of faces of each class in each official usage, and among injected rows where there are any."""
+        rows = {usage: self.rows_of(usage) for usage in USAGES}
+        return {usage: self.counts(own) for usage, own in rows.items() if usage in OFFICIAL or len(own)}
 
 
 @dataclass(frozen=True)

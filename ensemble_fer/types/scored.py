@@ -15,6 +15,9 @@ from ensemble_fer.types.parts import Role
 class Protocol:
     """How a score was obtained. Every score carries one.
 
+    ``injected`` says which faces of other sets were added to training, and is empty where none were.
+    ``rows_left_out`` counts bad rows that the import passed over, ``faceless_dropped`` the rows that this part is
+    without because a detector found no face in them: what is left is easier.
     ``looks`` counts the scores of test parts that share a face with this one, ``chosen_on`` the faces of this test part
     on which trainings of another split chose checkpoints, both in the same store. ``twins_in_select`` counts the rows
     of a test part whose photograph is also in the part of the same split that chose the checkpoint. ``leaks`` names
@@ -26,9 +29,12 @@ class Protocol:
     role: str
     resampling: str = "none"
     resampled_where: str = "training part only, after the split"
+    trained_on: str = "train"
     chosen_by: str = "macro-F1 on the select part"
     tta: str = "none"
     rows_left_out: int = 0
+    faceless_dropped: int = 0
+    injected: str = ""
     pretraining: str = "none"
     seed: int | None = 0
     looks: int = 0
@@ -45,14 +51,19 @@ class Protocol:
 
     def line(self) -> str:
         """One line for under a table."""
+        data = f"{self.data} (with {self.injected})" if self.injected else self.data
         text = (
             f"{'LEAKY (' + '; '.join(self.leaks) + ') · ' if self.leaks else ''}"
-            f"data {self.data} · split {self.split} · {self.role} part · resampling {self.resampling} "
-            f"({self.resampled_where}) · chosen by {self.chosen_by} · tta {self.tta} · "
+            f"data {data} · split {self.split} · {self.role} part · resampling {self.resampling} "
+            f"({self.resampled_where}) · trained on {self.trained_on} · chosen by {self.chosen_by} · tta {self.tta} · "
             f"pretraining {self.pretraining} · seed {'various' if self.seed is None else self.seed}"
         )
         if self.rows_left_out:
             text += f" · {self.rows_left_out} ROWS LEFT OUT"
+        if self.faceless_dropped:
+            what = "AN EASIER TEST" if self.role == Role.TEST else "AN EASIER PART"
+            part = self.role.upper()
+            text += f" · {self.faceless_dropped} {part} ROWS WITHOUT A DETECTED FACE LEFT OUT: {what}"
         if self.role == Role.TEST:
             text += f" · look {self.looks} at this test part"
             if self.twins_in_select:

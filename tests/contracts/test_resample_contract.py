@@ -12,7 +12,7 @@ import pytest
 
 from ensemble_fer.resample import METHODS, check_lineage, resample, run
 from ensemble_fer.resample.planning import plan
-from ensemble_fer.types import CLASSES, FaceSet, Kind, Part, Resampling, Role, Split
+from ensemble_fer.types import CLASSES, INJECTED, USAGES, FaceSet, Kind, Part, Resampling, Role, Split
 
 SMALLEST = {name: {"target": 40} if method.target else {} for name, method in METHODS.items()}
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,13 +53,18 @@ def test_every_row_has_training_parents_of_its_own_class(name, faces, split):
 def test_kinds_mean_what_they_say(name, faces, split):
     made = made_by(name, faces, split)
     plain = made.kind != Kind.SYNTHETIC
+    augmented = made.kind == Kind.AUGMENTED
     assert np.array_equal(made.parent_a[plain], made.parent_b[plain])
     assert not made.weight[plain].any()
     assert ((made.weight >= 0) & (made.weight < 1)).all()
     originals = made.parent_a[made.kind == Kind.ORIGINAL]
     assert len(np.unique(originals)) == len(originals)
-    assert set(np.unique(made.kind)) <= {Kind.ORIGINAL, Kind.DUPLICATE, Kind.SYNTHETIC}
+    assert set(np.unique(made.kind)) <= {Kind.ORIGINAL, Kind.DUPLICATE, Kind.SYNTHETIC, Kind.AUGMENTED}
     assert (made.kind == Kind.SYNTHETIC).any() == METHODS[name].mixes
+    assert augmented.any() == METHODS[name].transforms == (made.transform is not None)
+    if made.transform is not None:
+        assert not made.transform[~augmented].any()
+        assert made.transform[augmented].any(axis=1).all()
     assert (len(originals) < len(split.train)) == (METHODS[name].cleans or name in ("rus", "hybrid"))
     assert METHODS[name].over == (made.kind != Kind.ORIGINAL).any()
 
@@ -69,13 +74,17 @@ def test_pixels_stay_between_the_parents(name, faces, split):
     pixels = made.pixels(faces.images)
     a, b = faces.images[made.parent_a], faces.images[made.parent_b]
     assert pixels.dtype == np.uint8
+    # Between their darkest and their brightest pixel where faces are turned and moved.
+    turned = made.kind == Kind.AUGMENTED
+    a[turned] = a[turned].min(axis=(1, 2), keepdims=True)
+    b[turned] = b[turned].max(axis=(1, 2), keepdims=True)
     assert (pixels >= np.minimum(a, b)).all()
     assert (pixels <= np.maximum(a, b)).all()
 
 
 def test_the_same_seed_gives_the_same_and_another_one_another(name, faces, split):
     first, again, other = (made_by(name, faces, split, seed) for seed in (4, 4, 5))
-    fields = ("kind", "parent_a", "parent_b", "weight", "labels")
+    fields = ("kind", "parent_a", "parent_b", "weight", "labels", "transform")
     assert all(np.array_equal(getattr(first, f), getattr(again, f)) for f in fields)
     draws = name not in ("none", "tomek", "enn")
     same = len(first) == len(other) and all(np.array_equal(getattr(first, f), getattr(other, f)) for f in fields)
@@ -89,6 +98,7 @@ def test_nothing_depends_on_faces_outside_the_part(name, faces, split):
     assert np.array_equal(split.train_rows[here.parent_a], there.parent_a)
     assert np.array_equal(split.train_rows[here.parent_b], there.parent_b)
     assert np.array_equal(here.weight, there.weight)
+    assert np.array_equal(here.pixels(alone.images), there.pixels(faces.images))
 
 
 def test_the_account_can_be_stored_and_adds_up(name, faces, split):
@@ -99,7 +109,8 @@ def test_the_account_can_be_stored_and_adds_up(name, faces, split):
     assert account["counts_after"] == made.counts()
     assert account["rows"] == len(made)
     kept = int((made.kind == Kind.ORIGINAL).sum())
-    assert kept + account["synthetic"] + account["duplicates"] == len(made)
+    assert kept + account["synthetic"] + account["duplicates"] + account["augmented"] == len(made)
+    assert account["injected"] == 0
     if not (METHODS[name].cleans and METHODS[name].mixes):
         assert kept == len(split.train) - account["removed"]
 
@@ -130,6 +141,18 @@ def test_naming_all_classes_is_the_same_as_naming_none(name, faces, split):
     everything, named = made_by(name, faces, split), made_by(name, faces, split, classes=list(CLASSES))
     assert np.array_equal(everything.parent_b, named.parent_b)
     assert np.array_equal(everything.weight, named.weight)
+    assert np.array_equal(everything.pixels(faces.images), named.pixels(faces.images))
+
+
+def test_injected_rows_are_told_apart_and_train_like_the_others(name, faces, split):
+    usage = np.zeros(len(faces))
+    usage[split.train_rows[::5]] = USAGES.index(INJECTED)
+    mixed = FaceSet(faces.images, faces.labels, usage)
+    made, plain = made_by(name, mixed, split), made_by(name, faces, split)
+    foreign = np.isin(made.parent_a, split.train_rows[::5]) & (plain.kind == Kind.ORIGINAL)
+    assert np.array_equal(made.kind, np.where(foreign, Kind.INJECTED, plain.kind))
+    assert run(mixed, split.train, name, **SMALLEST[name]).account["injected"] == foreign.sum() > 0
+    assert np.array_equal(made.pixels(faces.images), plain.pixels(faces.images))
 
 
 def test_a_result_cannot_be_written_to(name, faces, split):

@@ -17,7 +17,7 @@ from ensemble_fer.data.splits import make_split
 from ensemble_fer.data.synthetic import draw_faces
 from ensemble_fer.data.twins import groups_of, rms_of
 from ensemble_fer.store import Store
-from ensemble_fer.types import USAGES, FaceSet, TwinMap
+from ensemble_fer.types import OFFICIAL, FaceSet, TwinMap
 
 
 def twin_map(images: np.ndarray, pairs: list[tuple[int, int]], mirrored: list[int] | None = None) -> TwinMap:
@@ -52,7 +52,7 @@ def test_counts_of_a_small_set(small):
         "within_training": {"rows": 2, "identical": 2},
     }
     assert measured["counts"]["Training"] == [1, 1, 0, 1, 1, 0, 0]
-    assert list(measured["counts"]) == list(USAGES)
+    assert list(measured["counts"]) == list(OFFICIAL)
     assert measured["conflicts"] == 1
     assert measured["conflict_rows"] == 4
     assert measured["constant"] == 1

@@ -16,7 +16,7 @@ from ensemble_fer.data.importing import import_data, load_faces
 from ensemble_fer.errors import BadData, MissingError, StoreError, UsageError
 from ensemble_fer.runtime import peak_mb
 from ensemble_fer.store import Store
-from ensemble_fer.types import CLASSES, USAGES, FaceSet
+from ensemble_fer.types import CLASSES, OFFICIAL, FaceSet
 from tests.data.pictures import csv_line, faces, save, write_csv
 
 
@@ -28,13 +28,13 @@ def few(tmp_path: Path) -> FaceSet:
 
 def as_csv(path: Path, few: FaceSet) -> Path:
     given = zip(few.images, few.labels, few.usage, strict=True)
-    return write_csv(path, [csv_line(image, label, USAGES[usage]) for image, label, usage in given])
+    return write_csv(path, [csv_line(image, label, OFFICIAL[usage]) for image, label, usage in given])
 
 
 def test_same_faces_same_id_from_every_layout(tmp_path: Path, store: Store, few: FaceSet) -> None:
     made = [import_data(store, as_csv(tmp_path / "fer2013.csv", few), quiet=True)]
     for row in range(21):
-        usage = USAGES[few.usage[row]]
+        usage = OFFICIAL[few.usage[row]]
         part = "train" if usage == "Training" else "test"
         save(tmp_path / "folders" / part / CLASSES[few.labels[row]] / f"{usage}_{row}.png", few.images[row])
     made.append(import_data(store, tmp_path / "folders", name="again", quiet=True))
@@ -50,11 +50,11 @@ def test_same_faces_same_id_from_every_layout(tmp_path: Path, store: Store, few:
     assert loaded.name == "fer2013"
     metrics = made[0].metrics
     assert metrics["rows"] == 21
-    assert metrics["usage"] == {usage: [1] * 7 for usage in USAGES}
+    assert metrics["usage"] == {usage: [1] * 7 for usage in OFFICIAL}
     assert metrics["layout"] == "csv"
     assert metrics["converted"] == 0
     assert metrics["skipped"] == []
-    assert metrics["left_out"] == dict.fromkeys([*USAGES, "unknown"], 0)
+    assert metrics["left_out"] == dict.fromkeys([*OFFICIAL, "unknown"], 0)
 
 
 def test_other_faces_other_id(tmp_path: Path, store: Store, few: FaceSet) -> None:
@@ -171,7 +171,7 @@ def test_real_csv_in_time(real_faces: FaceSet, tmp_path: Path, store: Store) -> 
     with (tmp_path / "fer2013.csv").open("w") as file:
         file.write("emotion,pixels,Usage\n")
         for image, label, usage in zip(real_faces.images, real_faces.labels, real_faces.usage, strict=True):
-            file.write(f"{label},{' '.join(map(words.__getitem__, image.tobytes()))},{USAGES[usage]}\n")
+            file.write(f"{label},{' '.join(map(words.__getitem__, image.tobytes()))},{OFFICIAL[usage]}\n")
     started = time.process_time()
     made = import_data(store, tmp_path / "fer2013.csv", quiet=True)
     seconds = time.process_time() - started

@@ -14,14 +14,14 @@ from ensemble_fer.data.csv_reader import Header
 from ensemble_fer.data.npz import read_npz
 from ensemble_fer.data.readers import SIDE
 from ensemble_fer.errors import BadData, UsageError
-from ensemble_fer.types import USAGES
+from ensemble_fer.types import OFFICIAL
 from tests.data.pictures import faces
 
 HEADER = Header(emotion=0, pixels=1, usage=2, columns=3)
 
 
 def write_npz(path: Path, **changed: np.ndarray) -> Path:
-    arrays = {"images": faces(3), "labels": np.array([0, 3, 6]), "usage": np.array(USAGES)}
+    arrays = {"images": faces(3), "labels": np.array([0, 3, 6]), "usage": np.array(OFFICIAL)}
     np.savez(path, **{**arrays, **changed})
     return path
 
@@ -138,7 +138,7 @@ def broken_stream(content: bytes) -> bytes:
     [(encrypted, "encrypted"), (unknown_compression, "compression"), (broken_stream, "invalid block type")],
 )
 def test_npz_that_cannot_be_unpacked_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], reason: str) -> None:
-    np.savez_compressed(tmp_path / "good.npz", images=faces(3), labels=np.array([0, 3, 6]), usage=np.array(USAGES))
+    np.savez_compressed(tmp_path / "good.npz", images=faces(3), labels=np.array([0, 3, 6]), usage=np.array(OFFICIAL))
     (tmp_path / "f.npz").write_bytes(damage((tmp_path / "good.npz").read_bytes()))
     with pytest.raises(BadData, match=f"not an npz archive, or a damaged one.*{reason}"):
         read_npz(tmp_path / "f.npz")
@@ -154,7 +154,7 @@ def test_npz_that_cannot_be_unpacked_is_refused(tmp_path: Path, damage: Callable
     ],
 )
 def test_npz_whose_member_is_no_array_is_refused(tmp_path: Path, member: bytes, reason: str) -> None:
-    np.savez(tmp_path / "f.npz", images=faces(3), usage=np.array(USAGES))
+    np.savez(tmp_path / "f.npz", images=faces(3), usage=np.array(OFFICIAL))
     with zipfile.ZipFile(tmp_path / "f.npz", "a") as archive:
         archive.writestr("labels.npy", member)
     with pytest.raises(BadData, match=reason):
@@ -164,7 +164,7 @@ def test_npz_whose_member_is_no_array_is_refused(tmp_path: Path, member: bytes, 
 def test_npz_that_declares_more_than_it_holds_is_refused(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)})
-    np.savez(tmp_path / "f.npz", labels=np.array([0, 3, 6]), usage=np.array(USAGES))
+    np.savez(tmp_path / "f.npz", labels=np.array([0, 3, 6]), usage=np.array(OFFICIAL))
     with zipfile.ZipFile(tmp_path / "f.npz", "a") as archive:
         archive.writestr("images.npy", header.getvalue())
     with pytest.raises(BadData, match="damaged"):

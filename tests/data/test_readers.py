@@ -12,10 +12,10 @@ from PIL import Image
 
 from ensemble_fer.data.csv_reader import BadLine, Header, parse_line, read_csv
 from ensemble_fer.data.folders import read_folders
-from ensemble_fer.data.labels import class_code, folder_usage
+from ensemble_fer.data.labels import class_advice, class_code, eighth_class, folder_usage
 from ensemble_fer.data.readers import SIDE
 from ensemble_fer.errors import BadData
-from ensemble_fer.types import CLASSES, USAGES
+from ensemble_fer.types import CLASSES, OFFICIAL
 from tests.data.pictures import csv_line, faces, save, write_csv
 
 HEADER = Header(emotion=0, pixels=1, usage=2, columns=3)
@@ -37,7 +37,7 @@ def test_csv_columns_in_any_order(tmp_path: Path, header: str, order: str) -> No
     images = faces(3)
     lines = []
     for code, image in enumerate(images):
-        cells = {"l": str(code), "u": USAGES[code], "p": " ".join(map(str, image.reshape(-1).tolist()))}
+        cells = {"l": str(code), "u": OFFICIAL[code], "p": " ".join(map(str, image.reshape(-1).tolist()))}
         lines.append(",".join(cells[c] for c in order))
     rows = read_csv(write_csv(tmp_path / "f.csv", lines, header), quiet=True)
     assert rows.problems == []
@@ -235,7 +235,7 @@ def test_folders_name_every_bad_file(tmp_path: Path) -> None:
         "train/happy/list.csv": b"a,b",
         "train/lost.png": (root / "train/happy/ok.png").read_bytes(),
         "train/happi/a.png": b"x",
-        "test/contempt/a.png": b"x",
+        "test/awe/a.png": b"x",
         "odd/happy/a.png": b"x",
     }
     for path, content in bad.items():
@@ -256,7 +256,7 @@ def test_folders_name_every_bad_file(tmp_path: Path) -> None:
         "train/sad": "a link to a folder",
         "train/lost.png": "outside a class folder",
         "train/happi": "did you mean 'happy'",
-        "test/contempt": "'contempt' is no class",
+        "test/awe": "'awe' is no class",
         "odd": "beside train and test",
     }
     assert listed.keys() == expected.keys()
@@ -268,19 +268,45 @@ def test_folders_name_every_bad_file(tmp_path: Path) -> None:
 
 def test_other_files_in_class_folders_are_passed_over_and_counted(tmp_path: Path) -> None:
     save(tmp_path / "train/happy/a.png", faces(1)[0])
-    save(tmp_path / "train/contempt/c.png", faces(1)[0])
+    save(tmp_path / "train/awe/c.png", faces(1)[0])
     for path in ("note.txt", "train/note.txt", "train/happy/note.txt", "train/happy/deep/LICENSE", "train/joke/n.md"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("no picture")
-    for path in ("train/happy/.DS_Store", "train/happy/Thumbs.db", "train/contempt/n.txt"):
+    for path in ("train/happy/.DS_Store", "train/happy/Thumbs.db", "train/awe/n.txt"):
         (tmp_path / path).write_text("no picture")
     rows = read_folders(tmp_path, quiet=True)
     assert len(rows.images) == 1
     (problem,) = rows.problems
-    assert problem.startswith("train/contempt: folder of 1 pictures")
+    assert problem.startswith("train/awe: folder of 1 pictures")
     assert rows.left_out["Training"] == 1
     (note,) = [note for note in rows.notes if "passed over" in note]
     assert note.startswith("6 other files passed over: ")
+
+
+def test_an_eighth_class_is_dropped_and_counted(tmp_path: Path) -> None:
+    image = faces(1)[0]
+    save(tmp_path / "train/happy/a.png", image)
+    for path in ("train/contempt/a.png", "train/contempt/deep/b.png", "test/7_Contempt/c.png"):
+        save(tmp_path / path, image)
+    (tmp_path / "train/contempt/note.txt").write_text("no picture")
+    rows = read_folders(tmp_path, quiet=True)
+    assert (len(rows.labels), rows.problems, rows.dropped) == (1, [], {"contempt": 3})
+    assert rows.left_out == dict.fromkeys([*OFFICIAL, "unknown"], 0)
+    lines = [csv_line(image), csv_line(image, "contempt"), "Contempt,1 2 3,Training"]
+    rows = read_csv(write_csv(tmp_path / "f.csv", lines), quiet=True)
+    assert (len(rows.labels), rows.problems, rows.dropped) == (1, [], {"contempt": 2})
+    for text in ("7", "8_contemp", "contemptible"):
+        assert eighth_class(text) is None
+    assert "write names" in class_advice("7")
+
+
+def test_class_folders_that_are_numbers_are_said_to_be_taken_as_fer2013s(tmp_path: Path) -> None:
+    save(tmp_path / "train/3/a.png", faces(1)[0])
+    save(tmp_path / "train/happy/7.png", faces(1)[0])
+    (note,) = [note for note in read_folders(tmp_path, quiet=True).notes if "numbers" in note]
+    assert "0 angry, 1 disgust" in note
+    save(tmp_path / "named/happy/7.png", faces(1)[0])
+    assert not [note for note in read_folders(tmp_path / "named", quiet=True).notes if "numbers" in note]
 
 
 def test_pictures_of_other_sizes_and_modes_are_converted_and_counted(tmp_path: Path) -> None:

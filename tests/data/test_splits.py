@@ -201,3 +201,45 @@ def test_removed_rows_are_remembered(store: Store):
     split = split_of(store, data, "official-clean")[1]
     assert split.removed == {"train: twin in select or test": 1, "select: twin in test": 0}
     assert train not in split.train_rows
+
+
+# -- injected rows ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(60, 160),
+    more=st.integers(1, 60),
+    seed=st.integers(0, 10_000),
+    name=st.sampled_from(
+        ["official", "official-clean", "official-swapped", "stratified:0.5,0.25,0.25", "kfold:3:1", "kfold:4:0"]
+    ),
+)
+def test_injected_rows_train_or_are_out_and_change_no_other_part(n, more, seed, name):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 7, n + more).astype(np.uint8)
+    usage = np.append(rng.permutation(np.resize([0, 0, 1, 2], n)), np.full(more, 3)).astype(np.uint8)
+    faces = faces_from(labels, usage)
+    pairs = np.sort(rng.integers(0, n + more, ((n + more) // 3, 2)), 1)
+    pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    groups = groups_of(pairs, n + more)
+    if "official" in name:  # as injection leaves them
+        tested = np.flatnonzero((usage == 1) | (usage == 2))
+        bad = (usage == 3) & np.isin(groups, groups[tested])
+        pairs = pairs[~bad[pairs].any(1)]
+        groups = groups_of(pairs, n + more)
+    ones = np.ones(len(pairs), np.float32)
+    twins = TwinMap(groups, pairs, ones, 0 * ones, np.zeros(len(pairs), bool))
+    own = pairs[(pairs < n).all(1)]
+    base_twins = TwinMap(groups_of(own, n), own, ones[: len(own)], ones[: len(own)], np.zeros(len(own), bool))
+    base = FaceSet(faces.images[:n], labels[:n], usage[:n], "base")
+    split, plain = make_split(faces, twins, name, seed), make_split(base, base_twins, name, seed)
+    assert np.array_equal(split.select_rows, plain.select_rows)
+    assert np.array_equal(split.test_rows, plain.test_rows)
+    assert np.array_equal(split.train_rows[split.train_rows < n], plain.train_rows)
+    assert (np.diff(split.train_rows) > 0).all()
+    tested = np.concatenate([split.select_rows, split.test_rows])
+    added = split.train_rows[split.train_rows >= n]
+    assert not np.isin(groups[added], groups[tested]).any()
+    expected = [row for row in range(n, n + more) if groups[row] not in groups[tested]]
+    assert added.tolist() == expected

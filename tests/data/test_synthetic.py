@@ -20,7 +20,7 @@ from ensemble_fer.data.synthetic import (
 )
 from ensemble_fer.errors import UsageError
 from ensemble_fer.store import Store
-from ensemble_fer.types import CLASSES, USAGES
+from ensemble_fer.types import CLASSES, OFFICIAL
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_class_shares_are_those_of_fer2013(drawn: SyntheticFaces) -> None:
     faces = drawn.faces()
-    for usage, share in zip(USAGES, (0.8, 0.1, 0.1), strict=True):
+    for usage, share in zip(OFFICIAL, (0.8, 0.1, 0.1), strict=True):
         counts = np.array(faces.counts(faces.rows_of(usage)))
         expected = share * ROWS * np.array(TRAINING_COUNTS) / sum(TRAINING_COUNTS)
         assert np.abs(counts - expected).max() <= (12 if usage == "Training" else 1)
@@ -74,7 +74,7 @@ def test_planted_twins_are_twins_and_each_photograph_is_used_once(drawn: Synthet
         assert correlation(a, b) > (0.85 if twin["kind"] == "crop" else 0.9), twin
         if twin["kind"] == "identical":
             assert np.sqrt(((a.astype(float) - b) ** 2).mean()) <= 1
-    usage = [(USAGES[drawn.usage[t["row"]]], USAGES[drawn.usage[t["of"]]]) for t in twins]
+    usage = [(OFFICIAL[drawn.usage[t["row"]]], OFFICIAL[drawn.usage[t["of"]]]) for t in twins]
     assert usage.count(("PrivateTest", "Training")) == 32
     assert usage.count(("PublicTest", "Training")) == 32
     assert usage.count(("PrivateTest", "PublicTest")) >= 4
@@ -163,5 +163,5 @@ def test_stored_like_an_import(store: Store) -> None:
     assert json.loads(made.file("planted.json").read_text()) == drawn.planted
     assert made.metrics["rows"] == 250
     assert made.metrics["layout"] == "synthetic"
-    assert list(made.metrics["usage"]) == list(USAGES)
+    assert list(made.metrics["usage"]) == list(OFFICIAL)
     assert len(made.metrics["usage"]["Training"]) == len(CLASSES)

@@ -22,8 +22,6 @@ from ensemble_fer.cli import app
 from ensemble_fer.config import Recipe, resolve_recipe
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.splits import split_of
-from ensemble_fer.data.synthetic import synth_data
-from ensemble_fer.data.twins import twins_of
 from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
 from ensemble_fer.evaluate.metrics import macro_f1
 from ensemble_fer.evaluate.predictions import load_predictions
@@ -33,7 +31,6 @@ from ensemble_fer.train import load_member, predict_rows, running, train
 from ensemble_fer.train.loop import HISTORY
 from ensemble_fer.types import Role
 
-ROWS = 600
 SHORT = Recipe(epochs=3, epoch_rows=192, batch_size=32, augmentation="light", precision="float32")
 
 # A process of its own, so that it can be killed; it says each step on stdout.
@@ -59,21 +56,6 @@ recipe = Recipe(epochs=3, epoch_rows=192, batch_size=32, augmentation="light", p
                 optimizer=sys.argv[2])
 train(Store(sys.argv[1]), recipe, threads=1)
 """
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with faces, twins, split and resampling, to be copied: making them takes seconds."""
-    store = Store(tmp_path_factory.mktemp("template"))
-    data = synth_data(store, rows=ROWS, seed=1)
-    twins_of(store, data, quiet=True)
-    make_resampling(store, data, method="none")
-    return store.root
-
-
-@pytest.fixture
-def prepared(template: Path, tmp_path: Path) -> Store:
-    return Store(shutil.copytree(template, tmp_path / "store"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,200 @@
+"""First weights from elsewhere: the hub that timm names, or a file. Nothing but tensors is read from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_fer.errors import MissingError, UsageError
+from ensemble_fer.models.hub import weights_from_hub
+from ensemble_fer.models.member import Member
+from ensemble_fer.models.transfer import one_line
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
+"""Under which key a torch file may hold the tensors, beside an optimizer and the like."""
+PREFIXES = ("", "body.", "module.", "model.", "_orig_mod.")
+"""Before all keys: of a run of this program, or of what other trainers wrap a network in."""
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where first weights came from.
+
+    Parameters
+    ----------
+    text : str
+        For the stamp: ``timm/resnet18.a1_in1k from the hub``, or ``file NAME sha256 0123456789ab``.
+    digest : str
+        sha256 of the weights file.
+    """
+
+    text: str
+    digest: str
+
+
+def start_weights(member: Member, name: str, weights: str) -> Pretrained:
+    """Load first weights into a member, all but a classifier of another shape, which stays as it is.
+
+    Parameters
+    ----------
+    member : Member
+        Of ``models.build``; changed in place, or not at all where this fails.
+    name : str
+        The model's name, as ``build`` takes it.
+    weights : str
+        ``hub``: those that timm names for the network, from the hub's cache folder or over the network. Else a file:
+        safetensors, or of torch and then read with ``weights_only``; of timm, torchvision, or a run of this program.
+
+    Raises
+    ------
+    MissingError
+        The file is not here; or the hub cannot be reached and its cache has no such weights.
+    UsageError
+        The model has no weights on a hub; or the file is no file of weights, or of another network.
+    """
+    file, source = weights_from_hub(name) if weights == "hub" else (Path(weights).expanduser(), "")
+    tensors = read_weights(file)
+    load_into(member, tensors, f"{source or file} for model {name}")
+    digest = _sha256(file)
+    return Pretrained(f"{source} from the hub" if source else f"file {file.name} sha256 {digest[:12]}", digest)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors by name, of a safetensors file or a torch file; which of the two is seen from its first bytes.
+
+    Raises
+    ------
+    MissingError
+        There is no such file.
+    UsageError
+        It is neither, damaged, or holds more than tensors.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise MissingError(
+            f"there are no weights {file} ({error.strerror}). Expected none, hub, run:NAME, or a safetensors or torch "
+            "file."
+        ) from error
+    try:
+        if start[8:9] == b"{":
+            from safetensors.torch import load_file
+
+            content = load_file(file)
+        elif start[:2] == b"PK" or start[:1] == b"\x80":
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        else:
+            raise UsageError(f"{file} is neither a safetensors nor a torch file. Save the tensors as one of these.")
+    except UsageError:
+        raise
+    except Exception as error:  # damaged files raise a dozen kinds
+        if type(error).__name__ == "UnpicklingError":
+            raise UsageError(
+                f"{file} holds more than tensors, or is damaged. What could run code is not read: save "
+                "module.state_dict(), best as safetensors."
+            ) from error
+        raise UsageError(f"{file} cannot be read, it seems damaged: {one_line(error)}. Copy it again.") from error
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise UsageError(f"{file} holds no tensors by name; expected those of module.state_dict().")
+    return tensors
+
+
+def load_into(member: Member, tensors: Mapping[str, Tensor], what: str) -> int:
+    """Copy tensors into a member's body by name; the head stays as it is where it is missing or of another shape.
+
+    Parameters
+    ----------
+    what : str
+        Names the weights in errors.
+
+    Returns
+    -------
+    int
+        How many tensors were copied.
+
+    Raises
+    ------
+    UsageError
+        Anything before the head is missing, of another shape, or more than the member has; nothing is copied then.
+    """
+    net = member.body
+    fitting, problems = _fit(member, tensors)
+    if problems and (converted := _converted(net, tensors)) is not None:
+        fitting, still = _fit(member, converted)
+        problems = still and problems
+    if not fitting:
+        raise UsageError(
+            f"nothing in {what} fits: it holds {_some(tensors)}; expected {_some(net.state_dict())}. "
+            "Give weights of the same network."
+        )
+    if problems:
+        raise UsageError(
+            f"{what}: {len(problems)} tensors do not fit, first {'; '.join(problems[:SHOWN])}. "
+            "Give weights of the same network."
+        )
+    net.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+def _fit(member: Member, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors that fit by the body's names, and what does not."""
+    expected = member.body.state_dict()
+    # Of the whole network, or of one part of the body, such as the convolutions under another head.
+    parts = ("", *(f"{name}." for name, _ in member.body.named_children()))
+    best: dict[str, str] = {}
+    for prefix in PREFIXES:
+        bare = {key.removeprefix(prefix): key for key in tensors if key.startswith(prefix)}
+        for part in parts:
+            renamed = {part + name: key for name, key in bare.items() if part + name in expected}
+            if len(renamed) > len(best):
+                best = renamed
+    fitting = {name: tensors[key] for name, key in best.items() if tensors[key].shape == expected[name].shape}
+    head = {name.rpartition(".")[0] for name in member.stages[-1]}
+    problems = []
+    for name, tensor in expected.items():
+        if name in fitting or name.rpartition(".")[0] in head or name.endswith("num_batches_tracked"):
+            continue
+        found = f"found {list(tensors[best[name]].shape)}" if name in best else "missing"
+        problems.append(f"{name}: {found}, expected {list(tensor.shape)}")
+    # What stands beside the body's own parts is another classifier; within them, it is of a larger network.
+    used = set(best.values())
+    roots = {best[name].split(".")[0] for name in fitting if name.rpartition(".")[0] not in head}
+    if roots <= {prefix.rstrip(".") for prefix in PREFIXES}:
+        roots = {".".join(best[name].split(".")[:2]) for name in fitting if name.rpartition(".")[0] not in head}
+    for key in tensors:
+        if key not in used and any(key.startswith(f"{root}.") for root in roots):
+            problems.append(f"{key}: found {list(tensors[key].shape)}, expected none")
+    return fitting, problems
+
+
+def _converted(net: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+    """As timm's own reader of older or foreign files names them; None where it has none for this network."""
+    home = type(net).__module__
+    rename = getattr(sys.modules.get(home), "checkpoint_filter_fn", None) if home.startswith("timm.") else None
+    if rename is None:
+        return None
+    try:
+        return rename(dict(tensors), net)
+    except Exception:  # it expects certain keys; then these are no weights of this network
+        return None
+
+
+def _some(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(list(tensors)[:SHOWN]) + (" …" if len(tensors) > SHOWN else "")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,38 @@
+"""A stored run as a member again."""
+
+from __future__ import annotations
+
+from safetensors.torch import load_file
+
+from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.models import Member, build
+from ensemble_fer.store import Artifact
+
+WEIGHTS = "weights.safetensors"
+# The file of a user's own architecture, kept with the run.
+MODULE = "model.py"
+
+
+def load_member(run: Artifact) -> Member:
+    """The trained member of a run, on the CPU, for evaluation.
+
+    For a run of ``FILE.py:FUNCTION`` the code that was kept with the run is executed.
+
+    Raises
+    ------
+    EnsembleFerError
+        The weights do not fit the model of this version.
+    """
+    recipe = run.spec["recipe"]
+    name = recipe["model"]
+    if ".py:" in name:
+        name = f"{run.file(MODULE)}:{name.rpartition(':')[2]}"
+    member = build(name, recipe["dropout"])
+    try:
+        member.load_state_dict(load_file(run.file(WEIGHTS)))
+    except RuntimeError as error:
+        raise EnsembleFerError(
+            f"the weights of run {run.id} do not fit model {recipe['model']!r} of this version. "
+            f"Train it again. ({error})"
+        ) from error
+    return member.eval()

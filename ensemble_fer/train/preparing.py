@@ -1,0 +1,318 @@
+"""All that a training needs, found and checked before anything is trained; and the training itself, without a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ensemble_fer.config import Recipe
+from ensemble_fer.data.derived import without_faceless_rows
+from ensemble_fer.data.importing import load_faces
+from ensemble_fer.data.splits import parse_split, split_of
+from ensemble_fer.data.twins import twins_of
+from ensemble_fer.data.votes import left_out, need_votes, soft_labels
+from ensemble_fer.errors import MissingError, SplitMisuse, UsageError, unknown_name
+from ensemble_fer.models import Member, build
+from ensemble_fer.models.pretrained import start_weights
+from ensemble_fer.resample import METHODS, check_lineage, load_resampling, make_resampling
+from ensemble_fer.resample.resampling import warn_of
+from ensemble_fer.store import Artifact, Store, need_data
+from ensemble_fer.train.batches import Batches
+from ensemble_fer.train.checkpoint import State
+from ensemble_fer.train.device import choose_device, choose_precision
+from ensemble_fer.train.loading import WEIGHTS, load_member
+from ensemble_fer.train.loop import fit
+from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
+
+# Raised when the same recipe gives other weights than before: old runs are not taken for new ones.
+TRAINING_VERSION = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training is made from.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As it is kept: names that may come to mean something else replaced by ids.
+    data, split_artifact, twins_artifact : Artifact
+    faces, split, twins : FaceSet, Split, TwinMap
+    rows : Resampling
+        The training set, those of the select part included where the recipe trains on them too.
+    soft : float32 [n, 7] or None
+        Shares of the annotators' votes of each face of the set, where the recipe trains on them.
+    start : Artifact or None
+        The run whose weights the training starts from.
+    spec, inputs : dict, list of str
+        What the run's id is made from.
+    """
+
+    recipe: Recipe
+    data: Artifact
+    split_artifact: Artifact
+    twins_artifact: Artifact
+    faces: FaceSet
+    split: Split
+    twins: TwinMap
+    rows: Resampling
+    soft: NDArray[np.float32] | None
+    start: Artifact | None
+    spec: dict
+    inputs: list[str]
+
+    @property
+    def select_rows(self) -> NDArray[np.int64]:
+        """Rows that choose the kept epoch; none where they were trained on."""
+        return self.split.select_rows if self.recipe.train_on == "train" else self.split.select_rows[:0]
+
+    @property
+    def trained_rows(self) -> NDArray[np.int64]:
+        """Rows of the parts that were trained on."""
+        return trained_rows(self.split, self.recipe.train_on)
+
+    @property
+    def injected_training(self) -> int:
+        """Faces of other sets in the training part."""
+        return int((self.faces.usage[self.split.train_rows] == USAGES.index(INJECTED)).sum())
+
+    def class_counts(self) -> list[int]:
+        """Rows of each class that a loss goes by."""
+        if self.recipe.class_counts == "original":
+            return self.faces.counts(self.trained_rows)
+        return self.rows.counts()
+
+
+def trained_rows(split: Split, train_on: str) -> NDArray[np.int64]:
+    """Rows of the parts that a recipe trains on."""
+    if train_on == "train":
+        return split.train_rows
+    return np.sort(np.concatenate([split.train_rows, split.select_rows]))
+
+
+def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: bool = False) -> Prepared:
+    """Find everything that a recipe trains on, make what is missing, and check that it fits together.
+
+    Parameters
+    ----------
+    store : Store
+    recipe : Recipe
+    data : str, optional
+        Name of an imported set.
+    quiet : bool
+        Draw no progress.
+
+    Raises
+    ------
+    SplitMisuse
+        The resampling shows rows that are not training rows of the split, or the weights come from another split.
+    UsageError
+        A split without training or select rows, a batch larger than the training set, weights of another model.
+    MissingError
+        A file of weights or of a module, or votes, that are not there.
+    """
+    recipe = replace(recipe, split=parse_split(recipe.split).text)
+    data_artifact = need_data(store, data)
+    faces = load_faces(data_artifact)
+    split_artifact, split = split_of(store, data_artifact, recipe.split, faces=faces)
+    if not len(split.train_rows) or not len(split.select_rows):
+        raise UsageError(
+            f"split {split.name!r} leaves {len(split.train_rows)} training and {len(split.select_rows)} select rows; "
+            "a member needs both, the select part chooses its checkpoint."
+        )
+    twins_artifact, twins = twins_of(store, data_artifact, quiet=quiet)
+    resampling = _resampling_of(store, recipe, data_artifact, split_artifact)
+    rows = load_resampling(resampling)
+    check_lineage(rows, split)
+    inputs = [data_artifact.id, split_artifact.id, twins_artifact.id, resampling.id]
+    # The resampling is among the inputs by its id; what it is called may change its meaning.
+    spec = {"recipe": {**recipe.to_dict(), "resampling": rows.title}, "training_version": TRAINING_VERSION}
+    # A name may mean another resampling when the recipe is used again; a method and an id may not.
+    kept = recipe if recipe.resampling in METHODS else replace(recipe, resampling=resampling.id)
+
+    if recipe.train_on == "train+select":
+        # Whoever keeps faces without a found face out of training means these too.
+        more = without_faceless_rows(split.select_rows, data_artifact)
+        rows = rows.with_originals(more, faces.labels[more])
+    soft = None
+    if recipe.labels == "votes" or recipe.leave_out != "none":
+        votes_artifact, votes = need_votes(store, data_artifact)
+        inputs.append(votes_artifact.id)
+        soft = soft_labels(votes, faces.labels) if recipe.labels == "votes" else None
+        rows = _without(rows, left_out(votes, recipe.leave_out))
+    if recipe.batch_size > len(rows):
+        raise UsageError(
+            f"batch_size is {recipe.batch_size:,}, but there are {len(rows):,} training rows ({rows.title}). "
+            "Set a batch_size that is not larger."
+        )
+
+    if ".py:" in recipe.model:
+        file, _, function = recipe.model.rpartition(":")
+        spec["recipe"]["model"] = f"{Path(file).name}:{function}"
+        spec["model_sha256"] = _sha256(Path(file), "module")
+    start, weights = None, recipe.weights
+    if weights not in ("none", "hub") and not weights.startswith("run:"):
+        spec["recipe"]["weights"] = "file"
+        spec["weights_sha256"] = _sha256(Path(weights), "file of weights")
+        # The file of a run of this store is that run, and bound to what it has seen.
+        weights = next((f"run:{run.id}" for run in store.all("run") if _weights_of(run) == spec["weights_sha256"]), "")
+    if weights.startswith("run:"):
+        start = _start_of(store, weights, spec, recipe, data_artifact, split_artifact)
+        inputs.append(start.id)
+        kept = replace(kept, weights=f"run:{start.id}")
+        spec["recipe"]["weights"] = "run"
+        spec.pop("weights_sha256", None)
+    return Prepared(
+        kept,
+        data_artifact,
+        split_artifact,
+        twins_artifact,
+        faces,
+        split,
+        twins,
+        rows,
+        soft,
+        start,
+        spec,
+        inputs,
+    )
+
+
+def learn(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    device: str = "auto",
+    report: Callable[[int, dict], None] = lambda step, values: None,
+    on_epoch: Callable[[dict], None] = lambda record: None,
+) -> tuple[Member, State, str]:
+    """Train what was prepared, from the checkpoint in ``folder`` if there is one.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    folder : Path
+        Holds checkpoint and history.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    report, on_epoch : callable
+        See ``fit``.
+
+    Returns
+    -------
+    member : Member
+        With the kept weights.
+    state : State
+    pretraining : str
+        What the weights started from, for the stamp.
+    """
+    recipe = prepared.recipe
+    chosen = choose_device(device)
+    torch.manual_seed(recipe.seed)
+    member = build(recipe.model, recipe.dropout)
+    pretraining = "none"
+    if prepared.start is not None:
+        member.load_state_dict(load_member(prepared.start).state_dict())
+        before = prepared.start.metrics.get("protocol") or {}
+        pretraining = f"run {prepared.start.id} (chosen by {before.get('chosen_by', 'what is not known')}"
+        pretraining += f"; from {before['pretraining']})" if before.get("pretraining", "none") != "none" else ")"
+    elif recipe.weights != "none":
+        pretraining = start_weights(member, recipe.model, recipe.weights).text
+    images = prepared.faces.images
+    batches = Batches(
+        images,
+        prepared.rows,
+        crop=member.crop_of(images.shape[1]),
+        policy=recipe.augmentation,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        device=chosen,
+        sampling=recipe.sampling,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        soft=prepared.soft,
+    )
+    state = fit(
+        member,
+        recipe,
+        batches,
+        images[prepared.select_rows],
+        prepared.faces.labels[prepared.select_rows],
+        folder,
+        class_counts=prepared.class_counts(),
+        device=chosen,
+        precision=choose_precision(recipe.precision, chosen),
+        report=report,
+        on_epoch=on_epoch,
+    )
+    return member, state, pretraining
+
+
+def _resampling_of(store: Store, recipe: Recipe, data: Artifact, split: Artifact) -> Artifact:
+    """The resampling that a recipe names, made now if it names a method."""
+    if recipe.resampling in METHODS:
+        made = make_resampling(store, data, method=recipe.resampling, split=recipe.split, seed=recipe.seed)
+        assert isinstance(made, Artifact)
+        return made
+    refs = store.refs("resampling")
+    if recipe.resampling not in refs and not any(i.startswith(recipe.resampling) for i in store.ids("resampling")):
+        raise unknown_name("resampling", recipe.resampling, [*METHODS, *refs])
+    found = store.get("resampling", recipe.resampling)
+    warn_of(found.metrics)
+    for what, wanted in (("data set", data), ("split", split)):
+        if wanted.id not in found.inputs:
+            raise UsageError(
+                f"resampling {recipe.resampling!r} was made from another {what} than this training uses "
+                f"({wanted.kind} {wanted.id}, {store.name_of(wanted)}). Resample that one first."
+            )
+    return found
+
+
+def _start_of(store: Store, weights: str, spec: dict, recipe: Recipe, data: Artifact, split: Artifact) -> Artifact:
+    """The run whose weights a recipe starts from; one that has seen no other rows than this training may."""
+    run = store.get("run", weights.removeprefix("run:"))
+    before = run.spec["recipe"]
+    own = "model_sha256" in spec
+    # A module of one's own is its code, wherever the file lies.
+    if run.spec.get("model_sha256") != spec.get("model_sha256") or (not own and before["model"] != recipe.model):
+        raise UsageError(
+            f"run {run.id} is a {before['model']}, and this recipe trains a {recipe.model}"
+            f"{' of another content' if own else ''}. Set model = {before['model']}, or other weights."
+        )
+    for what, wanted in (("data set", data), ("split", split)):
+        if wanted.id not in run.inputs:
+            raise SplitMisuse(
+                f"run {run.id} was trained on another {what} than this training uses ({wanted.kind} {wanted.id}): "
+                "its training rows may be test rows here. Start from a run of the same split."
+            )
+    if before.get("train_on", "train") != "train" and recipe.train_on == "train":
+        raise SplitMisuse(
+            f"run {run.id} was trained on the select part too, which cannot choose anything any more. "
+            "Set train_on = train+select, or start from another run."
+        )
+    return run
+
+
+def _without(rows: Resampling, dropped: NDArray[np.bool_]) -> Resampling:
+    """The rows of a training set none of whose parents is dropped."""
+    kept = np.flatnonzero(~(dropped[rows.parent_a] | dropped[rows.parent_b]))
+    if not len(kept):
+        raise UsageError("leave_out leaves no training row. Set leave_out = none.")
+    return rows.take(kept)
+
+
+def _weights_of(run: Artifact) -> str:
+    return run.manifest["files"].get(WEIGHTS, {}).get("sha256", "")
+
+
+def _sha256(path: Path, what: str) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MissingError(f"the {what} {path} cannot be read ({error.strerror}). Give the path of one.") from error

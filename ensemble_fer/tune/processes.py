@@ -1,0 +1,171 @@
+"""Several processes that work on one study, and their end: together on Ctrl-C, one by one when they are killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.runtime import cpu_count
+from ensemble_fer.tune.worker import Job, Objective, open_study, work
+
+STOPPED = 130
+_LAST_WORDS = "failures"
+_SECONDS_TO_STOP = 120.0
+_DEATHS = 10
+"""Workers that may die without a trial being done meanwhile, beside one for each worker."""
+
+
+def start_worker(job: Job, objective: Objective) -> BaseProcess:
+    """Start one process that works on the study; ``SIGTERM`` lets it put its trial back and end.
+
+    Parameters
+    ----------
+    job : Job
+    objective : callable
+        A function at the top of a module, so that another process can import it.
+    """
+    process = _context().Process(target=_run, args=(job, objective))
+    process.start()
+    return process
+
+
+def work_together(job: Job, objective: Objective, count: int, *, tick: Callable[[str], None]) -> None:
+    """Let ``count`` processes work until the study is over; processes that die are replaced.
+
+    The threads are divided among them, and the GPUs where there are several.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After all processes have put their trials back.
+    EnsembleFerError
+        A process could not work at all, or they die over and over.
+    """
+    jobs = [_share_of(job, index, count) for index in range(count)]
+    _, slots = open_study(job)
+    working: dict[int, BaseProcess] = {}
+    deaths = done = 0
+    try:
+        for index in range(count):
+            working[index] = start_worker(jobs[index], objective)
+        while working:
+            wait([process.sentinel for process in working.values()], timeout=0.5)
+            tick("")
+            for index, process in list(working.items()):
+                if process.exitcode is None:
+                    continue
+                del working[index]
+                _raise_last_words(job.folder)
+                overview = slots.overview()
+                if process.exitcode == 0 or overview.over:
+                    continue
+                if job.until is not None and time.time() >= job.until:
+                    continue
+                deaths = deaths + 1 if overview.done == done else 1
+                done = overview.done
+                if deaths > _DEATHS + count:
+                    raise EnsembleFerError(
+                        f"{deaths} processes of this study died in a row, the last with exit code {process.exitcode} "
+                        "(-9 is a kill, often for want of memory). Take fewer --workers or a smaller batch_size; "
+                        "the same command goes on."
+                    )
+                working[index] = start_worker(jobs[index], objective)
+    finally:
+        stop(list(working.values()))
+
+
+def stop(processes: list[BaseProcess]) -> None:
+    """Ask processes to put their trials back and end; kill those that do not within two minutes."""
+    for process in processes:
+        if process.exitcode is None:
+            process.terminate()
+    deadline = time.monotonic() + _SECONDS_TO_STOP
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def _run(job: Job, objective: Objective) -> None:
+    """What a process does."""
+    if hasattr(os, "setsid"):
+        # Ctrl-C reaches the first process alone, which then stops the others once: a second signal would cut short
+        # what the first one began.
+        os.setsid()
+    signal.signal(signal.SIGTERM, _interrupt)
+    _end_with_parent()
+    warnings.simplefilter("ignore")
+    try:
+        work(job, objective)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+    except Exception as error:
+        text = str(error) if isinstance(error, EnsembleFerError | OSError) else traceback.format_exc()
+        folder = job.folder / _LAST_WORDS
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(os.getpid())).write_text(text)
+        sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is near anyway
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """End as on ``SIGTERM`` when the process that started this one is gone, killed perhaps."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _raise_last_words(folder: Path) -> None:
+    """Raise what a process has left that could not work."""
+    for path in sorted((folder / _LAST_WORDS).glob("*")):
+        text = path.read_text()
+        path.unlink()
+        raise EnsembleFerError(f"a process of this study failed: {text.strip()}")
+
+
+def _share_of(job: Job, index: int, count: int) -> Job:
+    """The job of one of several processes: its part of the processor's threads, and its GPU."""
+    job = replace(job, threads=max(1, (job.threads or cpu_count()) // count))
+    if job.device not in ("auto", "cuda"):
+        return job
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return replace(job, device=f"cuda:{index % gpus}") if gpus > 1 else job
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """Processes begin without what this one has in memory, torch's threads above all, which do not survive a fork."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Loaded once for all. Torch is not: not all that it sets up when it is loaded survives a fork.
+    context.set_forkserver_preload(
+        ["ensemble_fer.tune.worker", "sqlalchemy.orm", "sqlalchemy.dialects.sqlite", "alembic.command"]
+    )
+    return context

@@ -1,0 +1,57 @@
+"""What a trial of ``tune`` does: train the recipe, and give its best macro-F1 on the select part."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.store import Store
+from ensemble_fer.tune.worker import Candidate, Diverged
+
+
+def train_candidate(candidate: Candidate) -> float:
+    """Train the candidate's recipe and return the best macro-F1 of its epochs on the select part.
+
+    Goes on from a checkpoint in the candidate's folder. The test part is not read.
+
+    Raises
+    ------
+    TrialPruned
+        After an epoch whose macro-F1 is too low beside those of other trials.
+    Diverged
+        The loss is no longer a number.
+    EnsembleFerError
+        The recipe cannot be trained here; memory included.
+    """
+    import torch
+
+    from ensemble_fer.train import loop
+    from ensemble_fer.train.device import set_threads
+    from ensemble_fer.train.preparing import learn, prepare
+
+    job = candidate.job
+    set_threads(job.threads)
+
+    def on_epoch(record: dict[str, Any]) -> None:
+        candidate.report(record["epoch"], record["macro_f1"])
+
+    def report(step: int, values: dict[str, Any]) -> None:
+        candidate.tick(f"epoch {values.get('epoch', 0) + 1} of {candidate.recipe.epochs}, loss {values['loss']:.3f}")
+
+    try:
+        with warnings.catch_warnings():
+            # A trial that is tried again may have another number of threads: its bits are not promised to anybody.
+            warnings.simplefilter("ignore", loop.ResumedOtherwise)
+            prepared = prepare(Store(job.store), candidate.recipe, data=job.data, quiet=True)
+            learned = learn(prepared, candidate.folder, device=job.device, report=report, on_epoch=on_epoch)
+        return max(learned[1].scores)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EnsembleFerError(
+            f"out of memory with batch_size {candidate.recipe.batch_size}: {str(error).partition('.')[0]}"
+        ) from None
+    except loop.Diverged as error:
+        raise Diverged(str(error).partition(".")[0]) from None
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
