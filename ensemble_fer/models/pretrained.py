@@ -154,12 +154,13 @@ def _fit(member: Member, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     # Of the whole network, or of one part of the body, such as the convolutions under another head.
     parts = ("", *(f"{name}." for name, _ in member.body.named_children()))
     best: dict[str, str] = {}
+    bare: dict[str, str] = {}
     for prefix in PREFIXES:
-        bare = {key.removeprefix(prefix): key for key in tensors if key.startswith(prefix)}
+        without = {key: key.removeprefix(prefix) for key in tensors if key.startswith(prefix)}
         for part in parts:
-            renamed = {part + name: key for name, key in bare.items() if part + name in expected}
+            renamed = {part + name: key for key, name in without.items() if part + name in expected}
             if len(renamed) > len(best):
-                best = renamed
+                best, bare = renamed, without
     fitting = {name: tensors[key] for name, key in best.items() if tensors[key].shape == expected[name].shape}
     head = {name.rpartition(".")[0] for name in member.stages[-1]}
     problems = []
@@ -168,13 +169,11 @@ def _fit(member: Member, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
             continue
         found = f"found {list(tensors[best[name]].shape)}" if name in best else "missing"
         problems.append(f"{name}: {found}, expected {list(tensor.shape)}")
-    # What stands beside the body's own parts is another classifier; within them, it is of a larger network.
+    # What stands beside the parts of the body is another classifier; what is more within them, of a larger network.
     used = set(best.values())
-    roots = {best[name].split(".")[0] for name in fitting if name.rpartition(".")[0] not in head}
-    if roots <= {prefix.rstrip(".") for prefix in PREFIXES}:
-        roots = {".".join(best[name].split(".")[:2]) for name in fitting if name.rpartition(".")[0] not in head}
-    for key in tensors:
-        if key not in used and any(key.startswith(f"{root}.") for root in roots):
+    roots = {bare[best[name]].split(".")[0] for name in fitting if name.rpartition(".")[0] not in head}
+    for key, name in bare.items():
+        if key not in used and name.split(".")[0] in roots and not name.endswith("num_batches_tracked"):
             problems.append(f"{key}: found {list(tensors[key].shape)}, expected none")
     return fitting, problems
 

@@ -30,7 +30,7 @@ def build(dropout: float = 0.0, *, name: str, side: int = 0) -> Member:
     name : str
         As ``timm.list_models()`` has it.
     side : int
-        To which faces are enlarged; 0 means 96, or the size that the network insists on.
+        To which faces are enlarged; 0 means 96, or the size that the network insists on, or its least.
 
     Raises
     ------
@@ -45,7 +45,8 @@ def build(dropout: float = 0.0, *, name: str, side: int = 0) -> Member:
         options["img_size"] = side
     net = create(name, **options)
     settings = net.pretrained_cfg
-    side = side or (settings["input_size"][-1] if fixed else SIDE)
+    least = (settings.get("min_input_size") or (0,))[-1]
+    side = side or (settings["input_size"][-1] if fixed else max(SIDE, least))
     mean, scale = settings.get("mean", IMAGENET_MEAN), settings.get("std", IMAGENET_SCALE)
     return Member(net, FACE, side=side, mean=mean, scale=scale, stages=named_stages(net))
 
@@ -83,12 +84,13 @@ def settings_of(name: str) -> dict[str, Any]:
             f"Did you mean {' or '.join(near)}?" if near else "python -c 'import timm; timm.list_models()' lists all."
         )
         raise UsageError(f"timm {timm.__version__} has no network {name!r}. {hint}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = timm.get_pretrained_cfg(name)
-    if found is None and tag:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
         known = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
-        raise UsageError(f"timm has no weights {tag!r} of {base}. Known: {', '.join(known) or 'none'}.")
+        raise UsageError(f"timm has no weights {tag!r} of {base}. Known: {', '.join(known) or 'none'}.") from error
     return found.to_dict() if found is not None else {}
 
 

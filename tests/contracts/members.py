@@ -48,13 +48,13 @@ SETTINGS = {
     "alexnet": Setting(2e-4, {"side": 67}),
     "fernet": Setting(),
     "small_cnn": Setting(1e-3, {"side": 32}),
-    "googlenet48": Setting(1e-3, {"side": 24}),
+    "googlenet48": Setting(5e-4, {"side": 24}),
     "resnet_compact": Setting(1e-3, {"side": 24}),
     "mobilenet_compact": Setting(side=24),
     # Thirteen convolutions without batch norm bear a small rate only, the fully connected layers with it a large one.
     "vgg16": Setting(5e-5, side=32, head=500),
     "resnet50v2": Setting(3e-4, {"side": 32}),
-    "xception": Setting(1e-3, side=48),
+    "xception": Setting(1e-3, side=32),
     "mobilenetv3_large_100": Setting(side=48),
     "efficientnet_b0": Setting(side=32),
     "resnet18": Setting(side=32),
@@ -63,23 +63,22 @@ SETTINGS = {
 
 
 @functools.lru_cache(maxsize=2)
-def _built(name: str, small: bool) -> Member:
+def _built(name: str, side: int = 0) -> Member:
     torch.manual_seed(0)
-    setting = SETTINGS[name]
-    member = MODELS[name](0.0, **(setting.options if small else {}))
-    if small and setting.side:
-        member.side = setting.side
-    return member
+    return MODELS[name](0.0, **({"side": side} if side else {}))
 
 
 def full(name: str) -> Member:
     """The member as it is, without dropout; a copy."""
-    return copy.deepcopy(_built(name, False))
+    return copy.deepcopy(_built(name))
 
 
-def small(name: str) -> Member:
-    """The same layers over fewer pixels, as ``SETTINGS`` has it; a copy."""
-    return copy.deepcopy(_built(name, True))
+def small(name: str, side: int = 0) -> Member:
+    """The same layers over fewer pixels, as ``SETTINGS`` has it, or another side for ``build``; a copy."""
+    setting = SETTINGS[name]
+    member = copy.deepcopy(_built(name, side or setting.options.get("side", 0)))
+    member.side = setting.side or member.side
+    return member
 
 
 @functools.lru_cache(maxsize=1)

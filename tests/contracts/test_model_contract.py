@@ -25,7 +25,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def train_twice(member: Member, count: int = 7) -> None:
+def train_twice(member: Member, count: int = 4) -> None:
     """Two training steps on drawn faces, after which gradients are those of the second.
 
     Some residual branches begin multiplied by zero: what is in them has a gradient from the second step on.
