@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench-resample bench-train clean
+.PHONY: help setup demo test lint docs bench-resample bench-train bench-members clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs    docs/cli.md from the program"
 	@echo "make bench-resample  resampling beside imbalanced-learn; needs an idle machine and an hour"
 	@echo "make bench-train     training beside the published pipeline; needs an idle machine and ten minutes"
+	@echo "make bench-members   every member for the same small budget on FER2013; three hours, goes on where it was"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
 
 setup: $(READY)
@@ -52,6 +53,9 @@ bench-resample: $(READY)
 
 bench-train: $(READY)
 	$(BIN)/python -m ensemble_fer.benchmarks.training
+
+bench-members: $(READY)
+	$(BIN)/python -m ensemble_fer.benchmarks.members
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

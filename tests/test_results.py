@@ -11,7 +11,7 @@ from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.evaluate.tables import main
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
-PAGES = sorted(page.stem for page in RESULTS.glob("*.md"))
+PAGES = sorted(folder.name for folder in (RESULTS / "data").iterdir() if any(folder.glob("*.npz")))
 
 
 @pytest.mark.parametrize("name", PAGES)

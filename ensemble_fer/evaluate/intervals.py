@@ -6,12 +6,12 @@ All metrics are functions of sums over rows, so 2,000 draws are one matrix produ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.errors import SplitMisuse, unknown_name
+from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.counts import METRICS, row_statistics
 from ensemble_fer.types import Predictions
 
@@ -62,45 +62,85 @@ def intervals(statistics: NDArray, groups: NDArray, *, n_boot: int = N_BOOT, see
     return {name: interval for name, interval in found.items() if interval is not None}
 
 
+Seeds = Predictions | Sequence[Predictions]
+"""One network, or one recipe trained several times."""
+
+
 def paired_difference(
-    a: Predictions, b: Predictions, metric: str = "macro_f1", *, n_boot: int = N_BOOT, seed: int = 0
+    a: Seeds, b: Seeds, metric: str = "macro_f1", *, n_boot: int = N_BOOT, seed: int = 0
 ) -> tuple[float, float, float]:
     """How much better ``a`` is than ``b`` on the same rows.
 
     Both are scored on the same draws of twin groups, so what makes rows hard for both cancels out: much
     narrower than the difference of two separate intervals. An interval that holds 0 shows no difference.
 
+    Of two networks, that says something on these two networks. Of two recipes, each trained with the same seeds, a draw
+    is one of groups and one of seeds, both with replacement and both for the two sides at once; a recipe's score is
+    the mean over the drawn seeds. Then the interval also has what the seeds add. Three seeds can be drawn in ten
+    ways only, so with few the interval is rather too narrow than too wide.
+
     Parameters
     ----------
-    a, b : Predictions
-        Of the same rows in the same order.
+    a, b : Predictions or sequence of Predictions
+        Of the same rows in the same order; as many of ``a`` as of ``b``, in the same order of seeds.
     metric : str
         A key of ``METRICS``.
 
     Returns
     -------
     difference, low, high : float
-        ``metric(a) - metric(b)`` and its 95 % percentile interval.
+        ``metric(a) - metric(b)``, of means over the seeds, and its 95 % percentile interval.
 
     Raises
     ------
     SplitMisuse
-        The rows, labels or groups are not the same.
+        The rows, labels or groups are not the same, or the seeds are not.
     UsageError
-        Unknown metric.
+        Unknown metric, or no predictions.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    for what in ("rows", "labels", "groups"):
-        if not np.array_equal(getattr(a, what), getattr(b, what)):
-            raise SplitMisuse(
-                f"a paired difference needs the same {what} on both sides, but {a.source} ({len(a)} rows) and "
-                f"{b.source} ({len(b)} rows) differ there. Evaluate both on the same part of the same split."
-            )
-    formula = METRICS[metric]
-    both = np.concatenate([row_statistics(a.labels, a.logits), row_statistics(b.labels, b.logits)], axis=1)
-    width = both.shape[1] // 2
-    sums = bootstrap(both, a.groups, n_boot=n_boot, seed=seed)
-    total = both.sum(axis=0)
-    interval = percentile_interval(formula(sums[:, :width]) - formula(sums[:, width:])) or [np.nan, np.nan]
-    return float(formula(total[:width]) - formula(total[width:])), interval[0], interval[1]
+    sides = [[side] if isinstance(side, Predictions) else list(side) for side in (a, b)]
+    _check_pairs(*sides)
+    # Of each seed, what its two networks give side by side: statistics [rows, seeds, sides, width].
+    pairs = list(zip(*sides, strict=True))
+    first = pairs[0][0]
+    statistics = np.stack(
+        [np.stack([row_statistics(p.labels, p.logits) for p in pair], axis=1) for pair in pairs], axis=1
+    )
+    of_seed = statistics.shape[1:]
+    sums = bootstrap(statistics.reshape(len(first), -1), first.groups, n_boot=n_boot, seed=seed)
+    differences = _difference(sums.reshape(n_boot, *of_seed), metric)  # [draws, seeds]
+    # Seeds from a generator of their own: the draws of groups are those of every other interval here.
+    drawn = np.random.default_rng((seed, 1)).integers(len(pairs), size=differences.shape)
+    interval = percentile_interval(np.take_along_axis(differences, drawn, axis=1).mean(axis=1)) or [np.nan, np.nan]
+    return float(_difference(statistics.sum(axis=0), metric).mean()), interval[0], interval[1]
+
+
+def _difference(sums: NDArray, metric: str) -> NDArray[np.float64]:
+    """The metric of the first side minus that of the second; ``sums`` [..., 2, width]."""
+    scores = METRICS[metric](sums)
+    return scores[..., 0] - scores[..., 1]
+
+
+def _check_pairs(a: list[Predictions], b: list[Predictions]) -> None:
+    if not a or len(a) != len(b):
+        raise UsageError(
+            "a paired difference needs as many predictions on both sides, one of each seed; "
+            f"found {len(a)} and {len(b)}."
+        )
+    first = a[0]
+    for other in [*a[1:], *b]:
+        for what in ("rows", "labels", "groups"):
+            if not np.array_equal(getattr(first, what), getattr(other, what)):
+                raise SplitMisuse(
+                    f"a paired difference needs the same {what} on both sides, but {first.source} ({len(first)} rows) "
+                    f"and {other.source} ({len(other)} rows) differ there. Evaluate both on the same part of the same "
+                    "split."
+                )
+    seeds = [[p.protocol.seed for p in side] for side in (a, b)]
+    if len(a) > 1 and seeds[0] != seeds[1]:
+        raise SplitMisuse(
+            f"recipes are compared seed by seed, but one side has the seeds {seeds[0]} and the other {seeds[1]}. "
+            "Train both with the same seeds and give them in the same order."
+        )

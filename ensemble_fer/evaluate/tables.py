@@ -25,6 +25,7 @@ from ensemble_fer.types import CLASSES, Predictions, Role
 Named = dict[str, Predictions]
 
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[^ ]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+_SEED = re.compile(r"(?P<name>.+)-s(?P<seed>\d+)")
 _PART = re.compile(r"[.-](test|select)$")
 
 
@@ -123,6 +124,26 @@ def differences_table(named: Named) -> str:
     return _markdown(("points", "accuracy", "macro-F1"), lines)
 
 
+def recipes_table(named: Named) -> str:
+    """Recipes that were trained with several seeds, files ``NAME-s<seed>``: the mean of each, and each seed."""
+    lines = [
+        (name, *(_each([getattr(score(p, n_boot=1), metric) for p in runs]) for metric in ("accuracy", "macro_f1")))
+        for name, runs in _recipes(named).items()
+    ]
+    return _markdown(("mean (each seed)", "accuracy", "macro-F1"), lines)
+
+
+def recipe_differences_table(named: Named) -> str:
+    """Each recipe minus those before it, in points, by paired bootstrap over twin groups and seeds."""
+    recipes = list(_recipes(named).items())
+    lines = [
+        (f"{name} − {other}", *(_points(*paired_difference(a, b, metric)) for metric in ("accuracy", "macro_f1")))
+        for later, (name, a) in enumerate(recipes)
+        for other, b in recipes[:later]
+    ]
+    return _markdown(("points", "accuracy", "macro-F1"), lines)
+
+
 def protocols_list(named: Named) -> str:
     """The stamp of each, one line a score."""
     return "\n".join(f"- {name}: {p.protocol.line()}" for name, p in named.items())
@@ -132,6 +153,8 @@ TABLES: dict[str, Callable[[Named], str]] = {
     "scores": scores_table,
     "classes": classes_table,
     "differences": differences_table,
+    "recipes": recipes_table,
+    "recipe_differences": recipe_differences_table,
     "protocols": protocols_list,
 }
 """What can stand between the marks of a page."""
@@ -165,6 +188,22 @@ def with_tables(page: str, folder: str | Path) -> str:
         return f"{found[1]}\n{TABLES[name](parts[role])}\n\n{found[4]}"
 
     return _BLOCK.sub(made_again, page)
+
+
+def _recipes(named: Named) -> dict[str, list[Predictions]]:
+    """The predictions of each recipe in order of the seed; ``default`` first, the others by name."""
+    found: dict[str, dict[int, Predictions]] = {}
+    for file, p in named.items():
+        if part := _SEED.fullmatch(file):
+            found.setdefault(part["name"], {})[int(part["seed"])] = p
+    if not found:
+        raise UsageError(f"no file is named NAME-s<seed>, such as default-s0; found {', '.join(named)}.")
+    names = sorted(found, key=lambda name: (name != "default", name))
+    return {name: [p for _, p in sorted(found[name].items())] for name in names}
+
+
+def _each(values: Sequence[float]) -> str:
+    return f"{_cell(float(np.mean(values)))} ({', '.join(map(_cell, values))})"
 
 
 def _is_ensemble(p: Predictions) -> bool:

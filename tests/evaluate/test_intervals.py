@@ -94,6 +94,58 @@ def test_a_paired_difference_draws_both_from_the_same_rows() -> None:
     assert [low, high] == pytest.approx(np.quantile(weights @ gains / (weights @ sizes), [0.025, 0.975]))
 
 
+def test_recipes_are_compared_over_draws_of_groups_and_of_seeds() -> None:
+    """Against drawing rows and seeds one by one with scikit-learn's macro-F1."""
+    a = [some_predictions(150, k, skill=2.3) for k in (1, 2, 3)]
+    b = [some_predictions(150, k, skill=1.8) for k in (4, 5, 6)]
+    a, b = ([replace(p, labels=a[0].labels, groups=a[0].groups) for p in side] for side in (a, b))
+    a, b = ([replace(p, protocol=replace(p.protocol, seed=k)) for k, p in enumerate(side)] for side in (a, b))
+    found = iv.paired_difference(a, b, n_boot=200, seed=4)
+
+    def f1(p, rows) -> float:
+        labels, said = p.labels[rows], p.logits.argmax(1)[rows]
+        return sk.f1_score(labels, said, labels=np.unique(labels), average="macro", zero_division=0)
+
+    names = np.unique(a[0].groups)
+    weights = np.concatenate(list(iv.draw_weights(len(names), 200, 4)))
+    seeds = np.random.default_rng((4, 1)).integers(3, size=(200, 3))
+    draws = []
+    for counts, chosen in zip(weights, seeds, strict=True):
+        rows = np.concatenate(
+            [[*np.flatnonzero(a[0].groups == g)] * int(times) for g, times in zip(names, counts, strict=True)]
+        ).astype(int)
+        draws.append(np.mean([f1(a[k], rows) for k in chosen]) - np.mean([f1(b[k], rows) for k in chosen]))
+    whole = np.arange(150)
+    mean = np.mean([f1(p, whole) for p in a]) - np.mean([f1(p, whole) for p in b])
+    assert found == pytest.approx((mean, *np.quantile(draws, [0.025, 0.975])))
+
+
+def test_seeds_that_differ_widen_the_interval_and_one_seed_is_two_networks() -> None:
+    base = some_predictions(400, 1)
+    better = replace(base, logits=base.logits + 1.5 * np.eye(7)[base.labels] * (np.arange(400) % 4 == 0)[:, None])
+    same, a = [replace(base, protocol=replace(base.protocol, seed=k)) for k in range(3)], []
+    for k, p in enumerate((base, better, better)):
+        a.append(replace(p, protocol=replace(p.protocol, seed=k)))
+    low, high = iv.paired_difference(a, same, "accuracy")[1:]
+    alike = [replace(better, protocol=replace(p.protocol)) for p in same]
+    inner = iv.paired_difference(alike, same, "accuracy")[1:]
+    assert low == 0 < inner[0], "a draw may hold the seed without a gain three times"
+    assert high - low > inner[1] - inner[0]
+    assert iv.paired_difference([better], [base]) == iv.paired_difference(better, base)
+
+
+def test_recipes_need_the_same_seeds_on_both_sides() -> None:
+    a = [replace(p, protocol=replace(p.protocol, seed=k)) for k, p in enumerate([some_predictions(90)] * 2)]
+    with pytest.raises(UsageError, match="found 2 and 1"):
+        iv.paired_difference(a, a[:1])
+    with pytest.raises(UsageError, match="found 0 and 0"):
+        iv.paired_difference([], [])
+    with pytest.raises(SplitMisuse, match=r"seeds \[0, 1\] and the other \[1, 0\]"):
+        iv.paired_difference(a, a[::-1])
+    with pytest.raises(SplitMisuse, match="same rows"):
+        iv.paired_difference(a, [a[0], replace(some_predictions(80, 2), protocol=a[1].protocol)])
+
+
 def test_a_paired_difference_of_other_rows_or_an_unknown_metric_is_refused() -> None:
     a = some_predictions(100, 1)
     with pytest.raises(SplitMisuse, match=r"same rows.*member1 \(100 rows\) and member2 \(90 rows\)"):
