@@ -67,8 +67,8 @@ def measure(
     data: str,
     *,
     batch: int = 64,
-    steps: int = 20,
-    turns: int = 4,
+    steps: int = 8,
+    turns: int = 10,
     threads: int = 0,
     device: str = "auto",
     workers: list[int] | None = None,
@@ -212,8 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     parser.add_argument("--data", default="fer2013")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20, help="of a turn")
-    parser.add_argument("--turns", type=int, default=4, help="of each side")
+    parser.add_argument("--steps", type=int, default=8, help="of a turn")
+    parser.add_argument("--turns", type=int, default=10, help="of each side")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 is all processors")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=lambda text: [int(part) for part in text.split(",")], help="to try: 0,4,8")

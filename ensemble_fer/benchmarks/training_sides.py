@@ -23,12 +23,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.importing import load_faces
+from ensemble_fer.devices import choose_device
 from ensemble_fer.models import build
 from ensemble_fer.models.member import GRAY_MEAN, GRAY_SCALE
 from ensemble_fer.runtime import cpu_count, peak_mb
 from ensemble_fer.store import Store, need_data
 from ensemble_fer.train.batches import Batches, step_seed
-from ensemble_fer.train.device import choose_device, choose_precision
+from ensemble_fer.train.device import choose_precision, keep_freed_memory
 from ensemble_fer.train.losses import loss_of
 from ensemble_fer.train.optimizers import optimizer_of
 from ensemble_fer.train.winograd import FastConvolutions
@@ -44,6 +45,8 @@ class Ours:
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], batch: int, device: torch.device) -> None:
         self.recipe = resolve_recipe(model=MODEL, batch_size=batch)
         torch.manual_seed(0)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.member = build(MODEL, self.recipe.dropout).to(device).to(memory_format=torch.channels_last)
         self.optimizer = optimizer_of(self.recipe, self.member)
         self.device, self.precision = device, choose_precision(self.recipe.precision, device)

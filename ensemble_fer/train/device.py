@@ -1,36 +1,13 @@
-"""Which device and which precision a training uses."""
+"""Which precision, how many threads and whose memory a training uses."""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import torch
 
-from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.runtime import cpu_count
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The named device; with ``auto`` a GPU where torch finds one.
-
-    Raises
-    ------
-    MissingError
-        ``cuda`` or ``mps`` was asked for and is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {name!r}. Expected auto, cpu, cuda, cuda:1 or mps.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MissingError("torch finds no CUDA GPU here. Use:  --device cpu")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise MissingError("torch finds no Apple GPU here. Use:  --device cpu")
-    return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -53,3 +30,17 @@ def set_threads(threads: int | None) -> int:
     """Let torch use this many processor threads (all by default); the number it uses."""
     torch.set_num_threads(threads or cpu_count())
     return torch.get_num_threads()
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what tensors free for the next step's, where it is glibc; whether that was done.
+
+    By default glibc gives a freed block of more than 32 MB back to the system, which hands it out again page by page
+    and zeroed, at every step. That takes about a tenth of a step on the CPU; the peak is 4 % higher without it.
+    """
+    m_trim_threshold, m_mmap_max, most = -1, -4, 2**31 - 1
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
+        return False
+    return bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, most))

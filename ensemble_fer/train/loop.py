@@ -23,6 +23,7 @@ from ensemble_fer.models import Member
 from ensemble_fer.train.averaging import Average
 from ensemble_fer.train.batches import Batches, step_seed
 from ensemble_fer.train.checkpoint import State, load_checkpoint, save_checkpoint
+from ensemble_fer.train.device import keep_freed_memory
 from ensemble_fer.train.losses import loss_of
 from ensemble_fer.train.optimizers import optimizer_of
 from ensemble_fer.train.prediction import predict_rows
@@ -83,6 +84,8 @@ def fit(
     Diverged
         The loss is no longer a number.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     member.to(device).to(memory_format=torch.channels_last)
     optimizer = optimizer_of(recipe, member)
     average = Average(member, recipe.ema) if recipe.ema else None

@@ -166,6 +166,12 @@ class _Shape:
         tiles = padded.as_strided(sizes, (row, column, face, m * row, m * column, 1))
         return out.view(sizes).copy_(tiles).view(a * a, -1)
 
+    def piece(self, kept: Tensor | None, start: int, count: int, spare: Tensor) -> Tensor:
+        """Where the transformed tiles [a a, count, inputs] of a piece are; in ``spare`` if nothing is kept."""
+        size, tile = self.area * count * self.inputs, self.area * self.inputs * self.tiles
+        room = spare[:size] if kept is None else kept[tile * start : tile * start + size]
+        return room.view(self.area, count, self.inputs)
+
     def laid_out(self, maps: Tensor) -> Tensor:
         """Maps faces h w c as a view [m, m, faces, down, across, c]; they must be whole tiles."""
         m, channels = self.side, maps.shape[-1]
@@ -182,8 +188,6 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, side: int, rooms: _Rooms) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        ctx.side, ctx.rooms = side, rooms
         shape, to = _Shape(images, weight, side, rooms), transforms(side)
         moved = _moved(weight, to, rooms)
         pictures = images.permute(0, 2, 3, 1)
@@ -194,14 +198,18 @@ class _Convolution(torch.autograd.Function):
         room = rooms.of("maps", shape.faces, side * shape.down, side * shape.across, shape.outputs)
         one, two, three = shape.spares(3)
         border = shape.border()
+        # The gradient of the weights takes the transformed tiles; to make them again costs more than to keep them.
+        kept = torch.empty(shape.area * shape.n * shape.tiles * shape.inputs) if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(weight, kept, moved if ctx.needs_input_grad[0] else None)
+        ctx.shape = shape
         for start in range(0, shape.n, shape.faces):
             some = slice(start, min(shape.n, start + shape.faces))
             count = (some.stop - start) * shape.tiles
             first, second = shape.area * count * shape.inputs, shape.area * count * shape.outputs
             tiles = shape.overlapping(pictures[some], border, one[:first])
-            tiles = _both(to.inputs, tiles, three, two[:first].view(shape.area, -1))
+            tiles = _both(to.inputs, tiles, three, shape.piece(kept, start, count, two).view(shape.area, -1))
             products = one[:second].view(shape.area, count, shape.outputs)
-            torch.bmm(tiles.view(shape.area, count, shape.inputs), moved, out=products)
+            torch.bmm(tiles.view(shape.area, count, shape.inputs), moved.transpose(1, 2), out=products)
             made = two[: side * side * count * shape.outputs].view(side * side, -1)
             _both(to.outputs, products.view(shape.area, -1), three, made)
             whole = maps[some] if exact else room[: some.stop - start]
@@ -214,17 +222,14 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        images, weight = ctx.saved_tensors
-        side, (of_images, of_weight, of_bias) = ctx.side, ctx.needs_input_grad[:3]
-        rooms: _Rooms = ctx.rooms
-        shape, to = _Shape(images, weight, side, rooms), transforms(side)
+        weight, kept, back = ctx.saved_tensors
+        of_images, of_weight, of_bias = ctx.needs_input_grad[:3]
+        shape: _Shape = ctx.shape
+        side, rooms, to = shape.side, shape.rooms, transforms(shape.side)
         maps = gradient.permute(0, 2, 3, 1)
-        pictures = images.permute(0, 2, 3, 1)
-        back = _moved(weight, to, rooms).transpose(1, 2) if of_images else None
-        out = torch.empty_like(pictures, memory_format=torch.contiguous_format) if of_images else None
-        total = rooms.of("total", shape.area, shape.inputs, shape.outputs) if of_weight else None
+        out = torch.empty(shape.n, shape.height, shape.width, shape.inputs) if of_images else None
+        total = rooms.of("total", shape.area, shape.outputs, shape.inputs) if of_weight else None
         one, two, three, four = shape.spares(4)
-        border = shape.border()
         sums = rooms.of("sums", shape.faces, shape.down + 1, side, shape.across + 1, side, shape.inputs)
         for start in range(0, shape.n, shape.faces):
             some = slice(start, min(shape.n, start + shape.faces))
@@ -235,10 +240,8 @@ class _Convolution(torch.autograd.Function):
             above = _both(to.outputs.T.contiguous(), tiles, three, four[:second].view(shape.area, -1))
             above = above.view(shape.area, count, shape.outputs)
             if total is not None:
-                tiles = shape.overlapping(pictures[some], border, one[:first])
-                tiles = _both(to.inputs, tiles, three, two[:first].view(shape.area, -1))
-                across = tiles.view(shape.area, count, shape.inputs).transpose(1, 2)
-                torch.baddbmm(total, across, above, beta=0 if start == 0 else 1, out=total)
+                tiles = shape.piece(kept, start, count, two)
+                torch.baddbmm(total, above.transpose(1, 2), tiles, beta=0 if start == 0 else 1, out=total)
             if out is not None and back is not None:
                 below = two[:first].view(shape.area, count, shape.inputs)
                 torch.bmm(above, back, out=below)
@@ -248,7 +251,7 @@ class _Convolution(torch.autograd.Function):
                 _add_up(shape, tiles, sums[: some.stop - start], out[some])
         return (
             None if out is None else out.permute(0, 3, 1, 2),
-            None if total is None else _gathered(total, weight, to),
+            None if total is None else _gathered(total, weight, to, rooms),
             maps.sum((0, 1, 2)) if of_bias else None,
             None,
             None,
@@ -256,18 +259,20 @@ class _Convolution(torch.autograd.Function):
 
 
 def _moved(weight: Tensor, to: Transforms, rooms: _Rooms) -> Tensor:
-    """Transformed weights [a a, inputs, outputs] of weights [outputs, inputs, 3, 3]."""
-    outputs, inputs = weight.shape[:2]
-    both = torch.kron(to.weights, to.weights)
-    out = rooms.of("weights", len(both), inputs * outputs)
-    return torch.mm(both, weight.permute(2, 3, 1, 0).reshape(9, -1), out=out).view(-1, inputs, outputs)
+    """Transformed weights [a a, outputs, inputs] of weights [outputs, inputs, 3, 3]."""
+    (a, _), (outputs, inputs) = to.weights.shape, weight.shape[:2]
+    # Weights lie in memory with the inputs of a pixel side by side, and stay so.
+    pixels = weight.permute(2, 3, 0, 1).reshape(9, -1)
+    spare = rooms.of("half of weights", 3 * a * outputs * inputs)
+    return _both(to.weights, pixels, spare, torch.empty(a * a, outputs * inputs)).view(-1, outputs, inputs)
 
 
-def _gathered(total: Tensor, weight: Tensor, to: Transforms) -> Tensor:
+def _gathered(total: Tensor, weight: Tensor, to: Transforms, rooms: _Rooms) -> Tensor:
     """The gradient of the weights from that of the transformed ones."""
-    both = torch.kron(to.weights, to.weights)
-    made = (both.T @ total.view(len(total), -1)).view(3, 3, *total.shape[1:])
-    return torch.empty_like(weight).copy_(made.permute(3, 2, 0, 1))
+    outputs, inputs = weight.shape[:2]
+    spare = rooms.of("half of weights", 3 * len(to.weights) * outputs * inputs)
+    made = _both(to.weights.T.contiguous(), total.view(len(total), -1), spare, torch.empty(9, outputs * inputs))
+    return torch.empty_like(weight).copy_(made.view(3, 3, outputs, inputs).permute(2, 3, 0, 1))
 
 
 def _add_up(shape: _Shape, tiles: Tensor, sums: Tensor, out: Tensor) -> None:
