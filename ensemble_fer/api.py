@@ -14,19 +14,24 @@ _WHERE = {
     "config": ("Recipe", "resolve_recipe"),
     "store": ("Artifact", "Store", "need_data"),
     "types": ("CLASSES", "FaceSet", "Predictions", "Protocol", "Resampling", "Role", "Split", "TwinMap"),
-    "upkeep": ("check_store", "clean_store", "list_runs", "remove_source"),
+    "upkeep": ("check_store", "clean_store", "list_runs", "remove_listed", "remove_source", "remove_study"),
     "data.audit": ("audit",),
+    "data.derived": ("alignment_of",),
     "data.importing": ("import_data", "load_faces"),
     "data.injection": ("inject_data", "provenance_of"),
     "data.showing": ("show_faces",),
     "data.splits": ("make_split", "split_of"),
     "data.synthetic": ("draw_faces", "synth_data"),
     "data.twins": ("find_twins", "twins_of"),
-    "data.votes": ("join_votes", "votes_of"),
+    "data.votes": ("join_votes", "soft_labels", "votes_of"),
     "resample": ("SearchOptions", "load_resampling", "make_resampling", "resample"),
-    "align": ("align",),
+    "align": ("align", "detect"),
+    "models": ("MODELS", "Member", "build", "start_weights"),
+    "models.cost": ("flops",),
     "train": ("learn", "load_member", "predict_rows", "prepare", "train"),
     "train.finetuning": ("finetuning_recipe",),
+    "train.losses": ("loss_of",),
+    "train.optimizers": ("optimizer_of",),
     "train.spaces": ("space_of",),
     "tune": ("tune",),
     "evaluate.metrics": ("score",),
@@ -43,10 +48,12 @@ _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
 if TYPE_CHECKING:
     from ensemble_fer.align import align as align
+    from ensemble_fer.align import detect as detect
     from ensemble_fer.app.prediction import predict as predict
     from ensemble_fer.config import Recipe as Recipe
     from ensemble_fer.config import resolve_recipe as resolve_recipe
     from ensemble_fer.data.audit import audit as audit
+    from ensemble_fer.data.derived import alignment_of as alignment_of
     from ensemble_fer.data.importing import import_data as import_data
     from ensemble_fer.data.importing import load_faces as load_faces
     from ensemble_fer.data.injection import inject_data as inject_data
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
     from ensemble_fer.data.twins import find_twins as find_twins
     from ensemble_fer.data.twins import twins_of as twins_of
     from ensemble_fer.data.votes import join_votes as join_votes
+    from ensemble_fer.data.votes import soft_labels as soft_labels
     from ensemble_fer.data.votes import votes_of as votes_of
     from ensemble_fer.demo import run_demo as run_demo
     from ensemble_fer.ensemble import combine as combine
@@ -68,6 +76,11 @@ if TYPE_CHECKING:
     from ensemble_fer.evaluate.predictions import save_predictions as save_predictions
     from ensemble_fer.export.fusing import fuse as fuse
     from ensemble_fer.leaderboard import leaderboard as leaderboard
+    from ensemble_fer.models import MODELS as MODELS
+    from ensemble_fer.models import Member as Member
+    from ensemble_fer.models import build as build
+    from ensemble_fer.models import start_weights as start_weights
+    from ensemble_fer.models.cost import flops as flops
     from ensemble_fer.report import evaluate as evaluate
     from ensemble_fer.resample import SearchOptions as SearchOptions
     from ensemble_fer.resample import load_resampling as load_resampling
@@ -82,6 +95,8 @@ if TYPE_CHECKING:
     from ensemble_fer.train import prepare as prepare
     from ensemble_fer.train import train as train
     from ensemble_fer.train.finetuning import finetuning_recipe as finetuning_recipe
+    from ensemble_fer.train.losses import loss_of as loss_of
+    from ensemble_fer.train.optimizers import optimizer_of as optimizer_of
     from ensemble_fer.train.spaces import space_of as space_of
     from ensemble_fer.tune import tune as tune
     from ensemble_fer.types import CLASSES as CLASSES
@@ -95,7 +110,9 @@ if TYPE_CHECKING:
     from ensemble_fer.upkeep import check_store as check_store
     from ensemble_fer.upkeep import clean_store as clean_store
     from ensemble_fer.upkeep import list_runs as list_runs
+    from ensemble_fer.upkeep import remove_listed as remove_listed
     from ensemble_fer.upkeep import remove_source as remove_source
+    from ensemble_fer.upkeep import remove_study as remove_study
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble_fer.artifact import canonical
 from ensemble_fer.data.derived import faceless_dropped
 from ensemble_fer.data.importing import identity_images, load_faces
-from ensemble_fer.data.votes import Votes, agreement_of, is_top, votes_of
+from ensemble_fer.data.splits import twins_in
+from ensemble_fer.data.votes import agreement_of, find_votes, is_top, load_votes
+from ensemble_fer.devices import choose_device
 from ensemble_fer.ensemble import combine
 from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.agreement import by_agreement
@@ -43,6 +46,8 @@ class Evaluation:
         The run or ensemble.
     stored : bool
         The predictions were there already, so no look was counted.
+    votes : Artifact or None
+        Those in force, by which ``report.by_agreement`` was counted.
     """
 
     report: Report
@@ -50,6 +55,7 @@ class Evaluation:
     artifact: Artifact
     source: Artifact
     stored: bool
+    votes: Artifact | None = None
 
 
 def evaluate(
@@ -100,46 +106,48 @@ def evaluate(
     artifact, stored = _scored(store, source, Role(role), tta, device, quiet)
     predictions = load_predictions(artifact.file(PREDICTIONS))
     report = score(predictions)
-    votes = _votes_on(store, source)
-    if votes is not None:
+    data = _faces_of(store, source)
+    joined = None if data is None else find_votes(store, data)
+    if data is not None and joined is not None:
+        votes = load_votes(joined, data.metrics["rows"])
         # Not among what is kept: votes may be joined after the score was made.
         agreement, top = agreement_of(votes)[predictions.rows], votes.seven[predictions.rows]
         report = replace(report, by_agreement=by_agreement(predictions, agreement, is_top(top, predictions.labels)))
-    return Evaluation(report, predictions, artifact, source, stored)
+    return Evaluation(report, predictions, artifact, source, stored, joined)
 
 
-def _votes_on(store: Store, source: Artifact) -> Votes | None:
-    """The annotators' votes on the faces of a run or an ensemble; None where none were joined or the faces are gone."""
+def _faces_of(store: Store, source: Artifact) -> Artifact | None:
+    """The set of a run or an ensemble; None where it is gone."""
     run = source.id if source.kind == "run" else source.inputs[0]
     data = store.by_id("run", run).inputs[0] if run in store.ids("run") else ""
-    return votes_of(store, store.by_id("data", data)) if data in store.ids("data") else None
+    return store.by_id("data", data) if data in store.ids("data") else None
 
 
-def find_source(store: Store, name: str) -> Artifact:
-    """The run or ensemble with this reference, id or beginning of an id.
+def find_source(store: Store, name: str, kinds: Sequence[str] = KINDS) -> Artifact:
+    """The run or ensemble with this reference, id or beginning of an id; or an artifact of other kinds.
 
     Raises
     ------
     UsageError
-        There is none, or both a run and an ensemble are called so.
+        There is none, or several kinds have one that is called so.
     """
     kind, colon, rest = name.partition(":")
     if colon:
-        if kind not in KINDS:
-            raise unknown_name("kind before the colon", kind, KINDS)
+        if kind not in kinds:
+            raise unknown_name("kind before the colon", kind, kinds)
         return store.get(kind, rest)
     # An exact id first, as Store.get has it.
-    kinds = [kind for kind in KINDS if name in store.ids(kind)] or [
+    found = [kind for kind in kinds if name in store.ids(kind)] or [
         kind
-        for kind in KINDS
+        for kind in kinds
         if name in store.refs(kind) or (len(name) >= 4 and any(i.startswith(name) for i in store.ids(kind)))
     ]
-    if len(kinds) > 1:
-        raise UsageError(f"both a run and an ensemble are called {name!r}. Write run:{name} or ensemble:{name}.")
-    if not kinds:
-        known = [known for kind in KINDS for known in (store.refs(kind) or store.ids(kind))]
-        raise unknown_name(f"run or ensemble (in store {store.root})", name, known)
-    return store.get(kinds[0], name)
+    if len(found) > 1:
+        raise UsageError(f"several things are called {name!r}. Write {' or '.join(f'{k}:{name}' for k in found)}.")
+    if not found:
+        known = [known for kind in kinds for known in (store.refs(kind) or store.ids(kind))]
+        raise unknown_name(f"{' or '.join(kinds)} (in store {store.root})", name, known)
+    return store.get(found[0], name)
 
 
 def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> tuple[Artifact, bool]:
@@ -193,7 +201,6 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
 def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
     """What the weights of a run say of a part, computed by torch in float32."""
     from ensemble_fer.train import left_out, load_member, predictions_of, trained_rows
-    from ensemble_fer.train.device import choose_device
 
     data = store.by_id("data", run.inputs[0])
     split = _split(store.by_id("split", run.inputs[1]))
@@ -202,6 +209,7 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
     if not len(part):
         raise SplitMisuse(f"split {split.name!r} of run {run.id} has no {role} rows; there is nothing to score.")
     faces = load_faces(data)
+    twins = twins_in(split, faces, twins)
     member = load_member(run).to(choose_device(device))
     trained_on = run.spec["recipe"].get("train_on", "train")
     if SELECT in run.manifest["files"]:

@@ -10,24 +10,28 @@ from ensemble_fer.errors import EnsembleFerError, StoreError
 from ensemble_fer.report import find_source
 from ensemble_fer.store import KINDS, Artifact, Store
 
-SOURCES = ("run", "ensemble")
+LISTED = ("run", "ensemble", "tuning")
+# A study that has left no result yet: only its database is there.
+STUDY = "study"
 STALE_HOURS = 24
 
 
 def list_runs(store: Store) -> list[dict]:
-    """Runs and ensembles, oldest first.
+    """Runs, ensembles and searches for a recipe, oldest first.
 
     Returns
     -------
     list of dict
-        id, name, kind, model, resampling, split, seed, macro_f1 (of the select part, or None),
-        seconds, created.
+        id, name, kind, model, resampling, split, seed, macro_f1 (of the select part, or None; a search's is that of
+        its best trial), seconds, created. Of a study that has left no result yet name and time are known, id and the
+        rest are None.
     """
-    names = {kind: {identity: name for name, identity in store.refs(kind).items()} for kind in SOURCES}
-    rows = []
-    for kind in SOURCES:
+    names = {kind: {identity: name for name, identity in store.refs(kind).items()} for kind in LISTED}
+    rows: list[dict] = []
+    for kind in LISTED:
         for artifact in store.all(kind):
-            recipe = artifact.spec.get("recipe", {})
+            metrics, tuned = artifact.metrics, artifact.spec.get("tunes", {})
+            recipe = artifact.spec.get("recipe", tuned)
             rows.append(
                 {
                     "id": artifact.id,
@@ -37,12 +41,16 @@ def list_runs(store: Store) -> list[dict]:
                     "resampling": recipe.get("resampling"),
                     "split": recipe.get("split"),
                     "seed": recipe.get("seed"),
-                    "macro_f1": artifact.metrics.get("select", {}).get("macro_f1"),
-                    "seconds": artifact.manifest["seconds"],
+                    "macro_f1": metrics["best"]["value"] if tuned else (metrics.get("select") or {}).get("macro_f1"),
+                    "seconds": metrics["trial_seconds"] if tuned else artifact.manifest["seconds"],
                     "created": artifact.manifest["created"],
                 }
             )
-    return sorted(rows, key=lambda row: (row["created"], row["id"]))
+    for folder in _open_studies(store):
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(folder.stat().st_mtime))
+        unknown = dict.fromkeys(("id", "model", "resampling", "split", "seed", "macro_f1", "seconds"))
+        rows.append({**unknown, "name": folder.name, "kind": STUDY, "created": created})
+    return sorted(rows, key=lambda row: (row["created"], row["id"] or ""))
 
 
 def remove_source(store: Store, name: str) -> list[Artifact]:
@@ -53,17 +61,82 @@ def remove_source(store: Store, name: str) -> list[Artifact]:
     Raises
     ------
     StoreError
-        An ensemble was made from the run; remove that first.
+        Something else was made from it, such as an ensemble or a fine-tuned run; remove that first.
     """
     member = find_source(store, name)
-    users = [a for a in store.all("ensemble") if member.id in a.inputs]
-    if users:
-        names = ", ".join(store.name_of(a) for a in users)
-        raise StoreError(f"run {name} is a member of ensemble {names}. Remove that first.")
+    # Asked before anything is gone.
+    made = [a for kind in KINDS if kind != "predictions" for a in store.all(kind) if member.id in a.inputs]
+    if made:
+        names = ", ".join(f"{a.kind} {store.name_of(a)}" for a in made)
+        raise StoreError(f"{member.kind} {store.name_of(member)} was used to make {names}. Remove that first.")
     gone = [a for a in store.all("predictions") if member.id in a.inputs]
     for artifact in gone:
         store.remove("predictions", artifact.id)
     return [*gone, store.remove(member.kind, member.id)]
+
+
+def remove_study(store: Store, name: str) -> tuple[list[Artifact], list[Path]]:
+    """Take a study out of the store: all results of it, its database and the checkpoints of its trials.
+
+    Runs that were trained with its best recipe stay, and so does what the log of looks has. A database that is not in
+    the store (``--storage``) is left alone.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Of the study.
+
+    Returns
+    -------
+    list of Artifact, list of Path
+        Results and folders that are gone.
+
+    Raises
+    ------
+    EnsembleFerError
+        A process on this machine is working on it.
+    """
+    from ensemble_fer.tune.storage import is_alive
+
+    folders = [store.root / "tune" / name, store.root / "unfinished" / f"tune-{name}"]
+    workers = [token for folder in folders for token in folder.glob("*workers/[!.]*")]
+    if any(is_alive(token.parent, token.name) for token in workers):
+        raise EnsembleFerError(f"study {name} is being searched. Interrupt that first; nothing was removed.")
+    results = [artifact for artifact in store.all("tuning") if artifact.spec["study"] == name]
+    for artifact in results:
+        store.remove("tuning", artifact.id)
+    here = [folder for folder in folders if folder.is_dir()]
+    for folder in here:
+        shutil.rmtree(folder)
+    return results, here
+
+
+def remove_listed(store: Store, name: str) -> tuple[list[Artifact], list[Path]]:
+    """Take out what ``list_runs`` lists: a run or an ensemble (``remove_source``), or a study (``remove_study``).
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Reference or id, with its kind before it where several kinds have one of this name (``tuning:NAME``,
+        ``study:NAME``).
+
+    Raises
+    ------
+    UsageError
+        There is none, or there are several of this name.
+    EnsembleFerError
+        It is still needed; see there.
+    """
+    own = name.removeprefix(f"{STUDY}:")
+    begun = own in [folder.name for folder in _open_studies(store)]
+    if begun and (own != name or not any(own in store.refs(kind) for kind in LISTED)):
+        return remove_study(store, own)
+    found = find_source(store, name, LISTED)
+    if found.kind == "tuning":
+        return remove_study(store, found.spec["study"])
+    return remove_source(store, f"{found.kind}:{found.id}"), []
 
 
 def check_store(store: Store) -> dict:
@@ -132,6 +205,12 @@ def clean_store(store: Store, *, unfinished: bool = False) -> dict:
         size += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         shutil.rmtree(folder, ignore_errors=True)
     return {"removed": [str(p) for p in stale], "bytes": size}
+
+
+def _open_studies(store: Store) -> list[Path]:
+    """Folders of studies that have left no result yet."""
+    done = {artifact.spec["study"] for artifact in store.all("tuning")}
+    return [folder for folder in _folders(store.root / "tune") if folder.name not in done]
 
 
 def _folders(root: Path) -> list[Path]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble_fer.config import Recipe, parse_flag, resolve, resolve_recipe
+from ensemble_fer.config import NoEffect, Recipe, checked_recipe, parse_flag, resolve, resolve_recipe
+from ensemble_fer.config.choices import RANGES
+from ensemble_fer.config.recipe import _toml
 from ensemble_fer.errors import MissingError, UsageError
+from tests.cli.running import run
 
 
 def test_layers(tmp_path: Path) -> None:
@@ -30,11 +35,11 @@ def test_layers(tmp_path: Path) -> None:
         ("learning_rat = 0.1", "learning_rate"),
         ('optimizer = "nestorov"', "nesterov"),
         ('model = "vgnet"', "vggnet"),
-        ("epochs = 0", "1 or more"),
+        ("epochs = 0", "1 to 99999"),
         ("epochs = 2.5", "expected int"),
         ("epochs = true", "expected int"),
         ("dropout = 1.0", "below 1"),
-        ("learning_rate = nan", "above 0"),
+        ("learning_rate = nan", "1e-12 to below 1000000"),
         ("epochs = ", "not TOML"),
     ],
 )
@@ -112,7 +117,7 @@ def test_a_key_is_set_once() -> None:
     [
         ({"loss": "focl"}, "focal"),
         ({"frozen_stages": 2}, "random weights"),
-        ({"head_rate": 0.0}, "above 0"),
+        ({"head_rate": 0.0}, "0.000001 to"),
         ({"model": "timm"}, "timm:NAME"),
         ({"train_on": "all"}, "train"),
         ({"step_factor": 1.0}, "below 1"),
@@ -124,6 +129,98 @@ def test_a_key_is_set_once() -> None:
 def test_combinations_that_cannot_be_meant_are_refused(keys: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Recipe(**keys)
+
+
+def test_what_a_search_has_noted_no_flag_can_change(tmp_path: Path) -> None:
+    file = tmp_path / "best.toml"
+    file.write_text('tuned = "study x, 30 trials"\nepochs = 3\n')
+    for flags in (["tuned="], ['tuned=""'], ["tuned=study x, 3 trials"]):
+        with pytest.raises(UsageError, match=r"best\.toml says who chose this recipe: tuned = 'study x, 30 trials'"):
+            resolve_recipe(file, flags)
+    assert resolve_recipe(file, ["tuned=study x, 30 trials"], epochs=4).tuned == "study x, 30 trials"
+    assert resolve_recipe(None, ["tuned=by hand"]).tuned == "by hand"
+    file.write_text(Recipe().to_toml())
+    assert resolve_recipe(file, ["tuned=by hand"]).tuned == "by hand"
+
+
+def test_a_grid_lies_between_the_model_and_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("epochs = 7\n")
+    grid = {"model": "vggnet", "epochs": 300, "batch_size": 32}
+    recipe = resolve_recipe(file, grid=grid)
+    assert (recipe.model, recipe.epochs, recipe.batch_size, recipe.schedule) == ("vggnet", 7, 32, "plateau")
+    assert {s.key: s.source for s in resolve(file, grid=grid)}["batch_size"] == "grid"
+    assert resolve_recipe(file, grid=grid, model="resnet18").schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "why"),
+    [
+        (["focal_gamma=3"], "focal_gamma", "belongs to loss focal, and loss is cross_entropy"),
+        (["step_epochs=5", "schedule=cosine"], "step_epochs", "schedule step, and schedule is cosine"),
+        (["restart_growth=2"], "restart_growth", "cosine_restarts"),
+        (["plateau_patience=2"], "plateau_patience", "schedule plateau"),
+        (["momentum=0.5", "optimizer=adam"], "momentum", "optimizer sgd or nesterov or muon, and optimizer is adam"),
+        (["class_counts=original", "loss=focal"], "class_counts", "loss weighted or effective"),
+        (["logit_tau=2"], "logit_tau", "balanced_softmax"),
+        (["unfreeze_epoch=3"], "unfreeze_epoch", "frozen_stages, which is 0"),
+        (["train_norms=true"], "train_norms", "frozen_stages, which is 0"),
+        (["weights=hub", "frozen_stages=1", "unfreeze_epoch=9", "epochs=8"], "unfreeze_epoch", "there are 8 epochs"),
+    ],
+)
+def test_a_flag_that_changes_nothing_is_refused_and_in_a_file_named(
+    tmp_path: Path, settings: list[str], key: str, why: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"^{key} = \S+ would change nothing: .*{why}.* Leave it out"):
+        checked_recipe(resolve(None, settings))
+    file = tmp_path / "r.toml"
+    file.write_text("".join(f"{k} = {_toml(v)}\n" for text in settings for k, v in parse_flag(text).items()))
+    with pytest.warns(NoEffect, match=rf"^{key} = \S+ of the recipe file would change nothing: .*{why}"):
+        assert checked_recipe(resolve(file)) == resolve_recipe(None, settings)
+
+
+def test_commands_say_what_would_change_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "best.toml"
+    file.write_text('step_epochs = 5\ntuned = "study x, 30 trials"\n')
+    for command in (["train", "--store", tmp_path], ["config", "show"]):
+        done = run(*command, "--set", "focal_gamma=3")
+        assert done.exit_code == 2
+        assert "error: focal_gamma = 3.0 would change nothing" in done.stderr
+        done = run(*command, "--recipe", file, "--set", "tuned=")
+        assert done.exit_code == 2
+        assert "says who chose this recipe" in done.stderr
+    done = run("config", "show", "--recipe", file)
+    assert done.exit_code == 0
+    assert "warning: step_epochs = 5 of the recipe file would change nothing" in done.stderr
+
+
+def test_what_changes_something_or_was_nobodys_setting_is_taken(tmp_path: Path) -> None:
+    """Defaults of the key and of the model, written out as a run's recipe.toml has them, are nobody's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for settings in (
+            ["focal_gamma=2.0"],
+            ["focal_gamma=3", "loss=focal"],
+            ["effective_beta=0.9", "loss=ldam"],
+            ["weights=hub", "frozen_stages=1", "unfreeze_epoch=8", "epochs=8"],
+            ["model=mobilenet_compact", "schedule=cosine"],
+            ["model=vit_base_patch16_224", "weights=none"],
+        ):
+            recipe = checked_recipe(resolve(None, settings))
+            file = tmp_path / "r.toml"
+            file.write_text(recipe.to_toml())
+            assert checked_recipe(resolve(file)) == recipe
+
+
+@pytest.mark.parametrize("key", list(RANGES))
+def test_out_of_range_says_both_ends(key: str) -> None:
+    low, high, text = RANGES[key]
+    first, *rest = re.split(r" to (?:below )?| or more", re.sub(r" \(.*?\)", "", text))
+    assert float(first) == low
+    last = float(rest[0] or "inf")
+    assert last == (high - 1 if type(getattr(Recipe, key)) is int and high < float("inf") else high)
+    with pytest.raises(UsageError, match=re.escape(f"expected {text}.")):
+        Recipe(**{key: type(getattr(Recipe, key))(low - 1)})
 
 
 def test_a_short_training_of_a_model_that_warms_up_does_without() -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,24 @@ print("\\n" + json.dumps(sorted(sys.modules)), file=sys.stderr)
     assert "typer" in loaded
     assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
     assert "Usage: ensemble-fer" in done.stdout + done.stderr
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Not only what some other package brings along. The benchmarks compare with more."""
+    called = {"PIL": "pillow", "sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=]", line)[0] for line in declared}
+    lines = (ROOT / "constraints.txt").read_text().lower().splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line}
+    assert names <= pinned, names - pinned
+    for path in SOURCES:
+        if "benchmarks" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for top in {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"ensemble_fer"}:
+                assert called.get(top, top) in names, f"{path.relative_to(ROOT)} imports {top}"
 
 
 def test_importing_the_package_is_cheap() -> None:

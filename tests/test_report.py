@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from ensemble_fer import report
+from ensemble_fer.config import Recipe
+from ensemble_fer.data.importing import store_faces
+from ensemble_fer.data.splits import make_split
+from ensemble_fer.data.twins import groups_of, twins_of
 from ensemble_fer.errors import MissingError, SplitMisuse, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.models import MODELS
 from ensemble_fer.report import VERSION, evaluate, find_source
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.train import predict_rows
-from ensemble_fer.types import FaceSet
+from ensemble_fer.train import predict_rows, train
+from ensemble_fer.types import FaceSet, TwinMap
 from tests.export import making
 from tests.export.making import untrained_run
 
@@ -84,6 +88,28 @@ def test_the_stamp_counts_test_rows_with_a_twin_in_the_select_part(
     assert member.twin_free["rows"] == 14
     select = evaluate(store, "first", role="select", quiet=True).report.protocol
     assert (select.twins_in_select, "have a twin" in select.line()) == (0, False)
+
+
+def test_a_left_out_injected_row_makes_no_test_row_known(store: Store) -> None:
+    """Fold 0 tests row a and trains row b; between them lies an injected print of both, which does not train."""
+    n = 120
+    usage = np.append(np.zeros(n, np.uint8), [3, 3]).astype(np.uint8)
+    labels = (np.arange(n + 2) % 7).astype(np.uint8)
+    plain = FaceSet(making.faces(n), labels[:n], usage[:n], "plain")
+    nothing = TwinMap(np.arange(n), np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0, bool))
+    split = make_split(plain, nothing, "kfold:4:0")
+    test, select, train_row, other = split.test_rows[3], split.select_rows[3], *split.train_rows[:2]
+    pairs = np.sort([[test, n], [train_row, n], [select, n + 1], [other, n + 1]], 1)
+    ones = np.ones(len(pairs))
+    twins = TwinMap(groups_of(pairs, n + 2), pairs, ones, 0 * ones, np.zeros(len(pairs), bool))
+    data = store_faces(store, FaceSet(making.faces(n + 2), labels, usage, "injected"), {})
+    twins_of(store, data, known=twins)
+    run = train(store, Recipe(epochs=1, batch_size=32, split="kfold:4:0"), name="r", threads=1, quiet=True)
+    for role, row in (("test", test), ("select", select)):
+        said = evaluate(store, run.id, role=role, quiet=True).predictions
+        assert row in said.rows
+        assert not said.twin_in_train.any()
+        assert np.array_equal(said.groups, said.rows)
 
 
 def test_a_member_is_found_by_its_id_whatever_is_called_so(store: Store, pair: list[Artifact]) -> None:

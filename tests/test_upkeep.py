@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble_fer.errors import StoreError
+from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
 from ensemble_fer.looks import count_look
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.upkeep import check_store, clean_store, list_runs, remove_source
+from ensemble_fer.upkeep import check_store, clean_store, list_runs, remove_listed, remove_source
 
 
 def put(store: Store, kind: str, tag: str, inputs: list[str], name: str | None = None) -> Artifact:
@@ -61,6 +61,85 @@ def test_remove_refuses_a_member_of_an_ensemble(store: Store, made: dict[str, Ar
     assert store.ids("predictions") == [made["scored"].id], "nothing may be gone after a refusal"
     remove_source(store, "duo")
     remove_source(store, "alpha")
+
+
+def test_what_something_was_made_from_is_kept_whole(store: Store, made: dict[str, Artifact]) -> None:
+    put(store, "run", "g", [made["data"].id, made["a"].id], "finetuned")
+    with pytest.raises(StoreError, match="was used to make run finetuned"):
+        remove_source(store, "alpha")
+    assert store.ids("predictions") == [made["scored"].id], "nothing may be gone after a refusal"
+
+
+def searched(store: Store, study: str, trials: int) -> Artifact:
+    """The result of a search, and the folders that it works in."""
+    (store.root / "tune" / study).mkdir(parents=True, exist_ok=True)
+    (store.root / "tune" / study / "study.db").write_text("trials")
+    recipe = {"model": "compact", "resampling": "none", "split": "official", "seed": 0}
+    metrics = {"name": study, "best": {"value": 0.4}, "trial_seconds": 12.5}
+    spec = {"study": study, "tunes": recipe, "trials": trials}
+    return store.put("tuning", spec, [], lambda folder: metrics, name=study)
+
+
+def test_searches_are_listed_and_removed_whole(store: Store, made: dict[str, Artifact]) -> None:
+    first = searched(store, "mine", 3)
+    with pytest.warns(UserWarning, match="now means"):
+        second = searched(store, "mine", 5)
+    other = searched(store, "other", 3)
+    checkpoints = store.root / "unfinished/tune-mine/7-abc"
+    checkpoints.mkdir(parents=True)
+    rows = {row["id"]: row for row in list_runs(store)}
+    assert rows[second.id] == {
+        "id": second.id,
+        "name": "mine",
+        "kind": "tuning",
+        "model": "compact",
+        "resampling": "none",
+        "split": "official",
+        "seed": 0,
+        "macro_f1": 0.4,
+        "seconds": 12.5,
+        "created": second.manifest["created"],
+    }
+    assert rows[first.id]["name"] == first.id
+    gone, folders = remove_listed(store, "mine")
+    assert {a.id for a in gone} == {first.id, second.id}
+    assert folders == [store.root / "tune/mine", store.root / "unfinished/tune-mine"]
+    assert not any(folder.exists() for folder in folders)
+    assert store.ids("tuning") == [other.id]
+    assert remove_listed(store, "alpha") == ([made["scored"], made["a"]], [])
+    with pytest.raises(UsageError, match="run or ensemble or tuning"):
+        remove_listed(store, "mine")
+
+
+def test_a_study_without_a_result_is_listed_and_removed_by_its_name(store: Store, made: dict[str, Artifact]) -> None:
+    for name in ("begun", "alpha"):
+        (store.root / "tune" / name).mkdir(parents=True)
+    studies = [row for row in list_runs(store) if row["kind"] == "study"]
+    assert [(row["name"], row["id"], row["macro_f1"]) for row in studies] == [
+        ("alpha", None, None),
+        ("begun", None, None),
+    ]
+    assert remove_listed(store, "begun") == ([], [store.root / "tune/begun"])
+    remove_listed(store, "alpha")
+    assert store.ids("run") == [made["b"].id], "the run of that name"
+    assert remove_listed(store, "study:alpha") == ([], [store.root / "tune/alpha"])
+
+
+def test_a_study_that_is_being_searched_stays(store: Store) -> None:
+    from ensemble_fer.tune.storage import Presence
+
+    result = searched(store, "mine", 3)
+    with Presence(store.root / "tune/mine/study.db.workers"):
+        with pytest.raises(EnsembleFerError, match="mine is being searched"):
+            remove_listed(store, "mine")
+        assert store.ids("tuning") == [result.id]
+        assert (store.root / "tune/mine/study.db").exists()
+    assert remove_listed(store, "mine")[0] == [result]
+
+
+def test_a_run_without_a_select_part_is_listed(store: Store) -> None:
+    store.put("run", {"recipe": {"train_on": "train+select"}}, [], lambda folder: {"select": None})
+    assert list_runs(store)[0]["macro_f1"] is None
 
 
 def test_check_finds_changed_files_lost_inputs_and_names(store: Store, made: dict[str, Artifact]) -> None:

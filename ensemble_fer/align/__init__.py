@@ -2,6 +2,6 @@
 
 from ensemble_fer.align.aligning import align, report_of
 from ensemble_fer.align.cascade import Settings
-from ensemble_fer.align.detection import Faces, detect
+from ensemble_fer.align.detection import detect
 
-__all__ = ["Faces", "Settings", "align", "detect", "report_of"]
+__all__ = ["Settings", "align", "detect", "report_of"]

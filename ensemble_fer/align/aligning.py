@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.align.cascade import Settings
-from ensemble_fer.align.cutting import SIDE, cut, fitted
-from ensemble_fer.align.detection import choose_device, detect
+from ensemble_fer.align.cutting import SIDE, cut, scaled, visible
+from ensemble_fer.align.detection import LOOKING, detect
 from ensemble_fer.align.weights import DIGESTS, PACKAGE, VERSION
 from ensemble_fer.data.derived import ALIGNMENT, DROPS
 from ensemble_fer.data.importing import load_faces
+from ensemble_fer.devices import CPU_OR_CUDA, choose_device
 from ensemble_fer.errors import BadData, StoreError, UsageError, unknown_name
 from ensemble_fer.files import load_arrays, save_arrays, write_atomic
 from ensemble_fer.runtime import progress
-from ensemble_fer.store import Artifact, Store, check_name
+from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.types import USAGES, FaceSet
 
 # Raised when the same settings cut other faces than before: old sets are not taken for new ones.
@@ -43,8 +44,10 @@ def align(
 ) -> Artifact:
     """Find the face in each picture of a set and cut it out; answered from disk the second time.
 
-    Pictures are enlarged or shrunk to 96 pixels for the search. Where several faces are found the largest counts. A row
-    without a face shows the middle of its picture and is flagged.
+    The pictures are those of the set: what an import has stored is gray and 48 x 48, whatever size and colours the
+    files had. They are enlarged or shrunk to 96 pixels for the search. Where several faces are found the largest
+    counts. A row without a face, or of whose box the picture has not one pixel, shows the middle of its picture and is
+    flagged.
 
     Parameters
     ----------
@@ -52,7 +55,8 @@ def align(
     data : Artifact
         A set that is not aligned.
     name : str, optional
-        The reference to set; by default ``<data>-aligned``, or ``<data>-aligned-drop-train`` and ``-drop-all``.
+        The reference to set; by default ``<data>-aligned``, or ``<data>-aligned-drop-train`` and ``-drop-all``. The set
+        with all rows, which these are made from, gets its own default name if it was not there.
     drop_faceless : str, optional
         ``train`` keeps rows without a face out of the training part of every split, ``all`` out of every part. The
         test is easier then, and every score of it says so.
@@ -87,14 +91,17 @@ def align(
     name = check_name(name or automatic + (f"-drop-{drop_faceless}" if drop_faceless else ""))
     if name == store.name_of(data):
         raise UsageError(f"{name!r} is what the set that goes in is called. Give the new set a name of its own.")
-    choose_device(device)
+    choose_device(device, CPU_OR_CUDA, LOOKING)
     spec = {
         "align": {**settings.to_dict(), "side": SIDE, "weights": DIGESTS, "version": ALIGN_VERSION},
         "drop_faceless": None,
     }
     whole = store.find("data", spec, [data.id])
     if whole is None:
-        whole = _aligned(store, data, spec, automatic if drop_faceless else name, settings, device, quiet)
+        own = _free_name(store, automatic, artifact_id("data", spec, [data.id])) if drop_faceless else name
+        whole = _aligned(store, data, spec, own, settings, device, quiet)
+        if drop_faceless:
+            store.set_ref("data", own, whole.id)
     if drop_faceless is None:
         store.set_ref("data", name, whole.id)
         return whole
@@ -105,6 +112,11 @@ def align(
         return {**whole.metrics, "name": name}
 
     return store.put("data", {**spec, "drop_faceless": drop_faceless}, [data.id], write, name=name)
+
+
+def _free_name(store: Store, name: str, identity: str) -> str:
+    """The name, or one that says which set it is where the name means another."""
+    return name if store.refs("data").get(name, identity) == identity else f"{name}-{identity[:6]}"
 
 
 def _aligned(
@@ -176,11 +188,16 @@ def _pieces(images: NDArray[np.uint8], working: Path, settings: Settings, device
 
 
 def _made(images: NDArray[np.uint8], settings: Settings, device: str, advance: Callable[[int], None]) -> _Piece:
-    enlarged, across, down = fitted(images)
-    faces = detect(enlarged, settings, device=device, advance=advance)
+    shown, across, down = scaled(images)
+    faces = detect(shown, settings, device=device, advance=advance)
     scale = np.array([across, down], np.float32)
     boxes, landmarks = faces.boxes / np.tile(scale, 2), faces.landmarks / scale
-    return _Piece(cut(images, boxes, faces.found), faces.found, landmarks, boxes, faces.score, faces.count)
+    # A box of which the picture has next to nothing is no face that could be cut out.
+    found = faces.found & visible(boxes, *images.shape[1:3])
+    score, count = faces.score.copy(), faces.count.copy()
+    for array in (landmarks, boxes, score, count):
+        array[~found] = 0
+    return _Piece(cut(images, boxes, found), found, landmarks, boxes, score, count)
 
 
 def _path(working: Path, start: int) -> Path:

@@ -7,6 +7,9 @@ tables of sums, and overlaps are sought in all pictures at once.
 
 from __future__ import annotations
 
+import math
+import numbers
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -44,12 +47,24 @@ class Settings:
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
 
     def __post_init__(self) -> None:
-        if not self.smallest >= WINDOW:
-            raise UsageError(f"smallest is {self.smallest}; expected {WINDOW} pixels or more.")
-        if not 0 < self.factor < 1:
-            raise UsageError(f"factor is {self.factor}; expected above 0 and below 1.")
-        if len(self.thresholds) != 3 or not all(0 <= t <= 1 for t in self.thresholds):
-            raise UsageError(f"thresholds are {self.thresholds}; expected three numbers from 0 to 1.")
+        """Checks all values and keeps them as floats, so that 40 and 40.0 ask for the same.
+
+        Raises
+        ------
+        UsageError
+            A value of another type, or out of range.
+        """
+        smallest, factor = _number(self.smallest), _number(self.factor)
+        if not WINDOW <= smallest < math.inf:
+            raise UsageError(f"smallest is {self.smallest!r}; expected a number of pixels, {WINDOW} or more.")
+        if not 0 < factor < 1:
+            raise UsageError(f"factor is {self.factor!r}; expected a number above 0 and below 1.")
+        given = self.thresholds
+        thresholds = tuple(map(_number, given)) if isinstance(given, Sequence | np.ndarray) else ()
+        if len(thresholds) != 3 or not all(0 <= t <= 1 for t in thresholds):
+            raise UsageError(f"thresholds are {given!r}; expected three numbers from 0 to 1.")
+        for key, value in (("smallest", smallest), ("factor", factor), ("thresholds", thresholds)):
+            object.__setattr__(self, key, value)
 
     def to_dict(self) -> dict:
         return {**asdict(self), "thresholds": list(self.thresholds)}
@@ -62,6 +77,11 @@ class Settings:
             found.append(scale)
             scale, side = scale * self.factor, side * self.factor
         return found
+
+
+def _number(value: object) -> float:
+    """The value as a float; not a number if it is none."""
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ SIDE = 96
 _SMOOTH = Image.Resampling.BILINEAR
 
 
-def fitted(images: NDArray[np.uint8], side: int = SIDE) -> tuple[NDArray[np.uint8], float, float]:
+def scaled(images: NDArray[np.uint8], side: int = SIDE) -> tuple[NDArray[np.uint8], float, float]:
     """Pictures enlarged or shrunk to ``side`` pixels on the longer side, and by how much across and down.
 
     Parameters
@@ -24,6 +24,17 @@ def fitted(images: NDArray[np.uint8], side: int = SIDE) -> tuple[NDArray[np.uint
         return images, 1.0, 1.0
     resized = np.stack([np.asarray(Image.fromarray(image).resize(size, _SMOOTH)) for image in images])
     return resized, size[0] / width, size[1] / height
+
+
+def visible(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.bool_]:
+    """Which boxes [n, 4] show a pixel of the picture across and down: not those beside it or thinner than that."""
+    inside = _within(boxes, height, width)
+    across, down = inside[:, 2] - inside[:, 0], inside[:, 3] - inside[:, 1]
+    return (across >= 1) & (down >= 1)
+
+
+def _within(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
+    return np.clip(boxes.astype(float), 0, [width, height, width, height])
 
 
 def cut(
@@ -40,16 +51,15 @@ def cut(
     boxes : float32 [n, 4]
         Left, top, right, bottom in pixels.
     found : bool [n]
-        Of the others the middle square is shown, as large as the picture has it.
+        Those of these boxes that are ``visible``. Of the others the middle square is shown, as large as the picture
+        has it.
     """
     height, width = images.shape[1:3]
     size = min(height, width)
     left, top = (width - size) / 2, (height - size) / 2
     middle = np.array([left, top, left + size, top + size])
-    inside = np.clip(boxes.astype(float), 0, [width, height, width, height])
-    # A box that lies outside, or is thinner than a pixel, shows nothing.
-    good = found & (inside[:, 2:] - inside[:, :2] >= 1).all(1)
-    shown = np.where(good[:, None], inside, middle)
+    inside = _within(boxes, height, width)
+    shown = np.where(found[:, None], inside, middle)
     out = [
         np.asarray(Image.fromarray(image).resize((side, side), _SMOOTH, box=tuple(box)))
         for image, box in zip(images, shown, strict=True)

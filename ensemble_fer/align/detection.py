@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,38 +13,15 @@ from numpy.typing import NDArray
 from ensemble_fer.align.cascade import Settings, Windows, find_faces
 from ensemble_fer.align.nets import Nets
 from ensemble_fer.align.weights import load_weights
-from ensemble_fer.errors import MissingError, UsageError
+from ensemble_fer.data.derived import Alignment
+from ensemble_fer.devices import CPU_OR_CUDA, choose_device
+from ensemble_fer.errors import UsageError
 from ensemble_fer.runtime import cpu_count
 
 # Pixels that go through the cascade together: 64 pictures of 96 x 96.
 BATCH_PIXELS = 64 * 96 * 96
-
-
-@dataclass(frozen=True)
-class Faces:
-    """The largest face of each picture.
-
-    Parameters
-    ----------
-    found : bool [n]
-    boxes : float32 [n, 4]
-        Left, top, right, bottom in pixels of the picture, which may reach over its edge; 0 where none was found.
-    landmarks : float32 [n, 5, 2]
-        x and y of left eye, right eye, nose, left and right corner of the mouth (left as one looks at the picture).
-    score : float32 [n]
-        O-net's probability.
-    count : int32 [n]
-        Faces in the picture.
-    """
-
-    found: NDArray[np.bool_]
-    boxes: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    score: NDArray[np.float32]
-    count: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.found)
+# The work, for messages.
+LOOKING = "looking for faces"
 
 
 def detect(
@@ -54,7 +30,7 @@ def detect(
     *,
     device: str = "auto",
     advance: Callable[[int], None] = lambda n: None,
-) -> Faces:
+) -> Alignment:
     """Look for a face in each picture.
 
     Parameters
@@ -70,8 +46,9 @@ def detect(
 
     Returns
     -------
-    Faces
-        Where a picture shows several, the one with the largest box, as facenet-pytorch chooses.
+    Alignment
+        Where the face of each picture is, in pixels of the picture. Where it shows several, the one with the largest
+        box, as facenet-pytorch chooses.
 
     Raises
     ------
@@ -90,39 +67,18 @@ def detect(
         batches += [rows[start : start + many] for start in range(0, len(rows), many)]
 
     n = len(pictures)
-    faces = Faces(
-        np.zeros(n, bool),
-        np.zeros((n, 4), np.float32),
-        np.zeros((n, 5, 2), np.float32),
-        np.zeros(n, np.float32),
-        np.zeros(n, np.int32),
-    )
+    faces = {
+        "found": np.zeros(n, bool),
+        "landmarks": np.zeros((n, 5, 2), np.float32),
+        "boxes": np.zeros((n, 4), np.float32),
+        "score": np.zeros(n, np.float32),
+        "count": np.zeros(n, np.int32),
+    }
     with _finder(settings, device) as find:
         for rows, windows in zip(batches, find([[pictures[row] for row in rows] for rows in batches]), strict=True):
             _keep_largest(faces, np.asarray(rows), windows)
             advance(len(rows))
-    return faces
-
-
-def choose_device(name: str) -> torch.device:
-    """The named device; with ``auto`` a CUDA GPU where torch finds one.
-
-    Raises
-    ------
-    UsageError, MissingError
-        Another name, or a GPU that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"faces cannot be looked for on device {name!r}. Expected auto, cpu, cuda or cuda:1.")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MissingError("torch finds no CUDA GPU here. Use:  --device cpu")
-    return device
+    return Alignment(**faces)
 
 
 def _checked(image: NDArray[np.uint8], row: int) -> NDArray[np.uint8]:
@@ -149,7 +105,7 @@ def _finder(settings: Settings, name: str) -> Iterator[Callable[[Batches], Itera
 
     On the CPU every thread takes a batch of its own and torch none besides: the layers are too small to share.
     """
-    device = choose_device(name)
+    device = choose_device(name, CPU_OR_CUDA, LOOKING)
     weights = load_weights()
     nets = {channels: Nets(weights, channels, device) for channels in (1, 3)}
 
@@ -176,15 +132,15 @@ def _finder(settings: Settings, name: str) -> Iterator[Callable[[Batches], Itera
         torch.set_num_threads(former)
 
 
-def _keep_largest(faces: Faces, rows: NDArray[np.int64], windows: Windows) -> None:
+def _keep_largest(faces: dict[str, NDArray], rows: NDArray[np.int64], windows: Windows) -> None:
     """Write the largest face of each picture of a batch into its row; of equally large ones the best."""
     size = windows.boxes[:, 2:] - windows.boxes[:, :2]
     order = np.lexsort((-windows.scores, -size.prod(1), windows.owners))
     owners, first = np.unique(windows.owners[order], return_index=True)
     chosen = order[first]
     where = rows[owners]
-    faces.found[where] = True
-    faces.boxes[where] = windows.boxes[chosen]
-    faces.landmarks[where] = windows.landmarks[chosen]
-    faces.score[where] = windows.scores[chosen]
-    faces.count[rows] = np.bincount(windows.owners, minlength=len(rows))
+    faces["found"][where] = True
+    faces["boxes"][where] = windows.boxes[chosen]
+    faces["landmarks"][where] = windows.landmarks[chosen]
+    faces["score"][where] = windows.scores[chosen]
+    faces["count"][rows] = np.bincount(windows.owners, minlength=len(rows))

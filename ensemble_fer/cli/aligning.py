@@ -8,14 +8,14 @@ import typer
 
 from ensemble_fer.cli.options import (
     DEFAULT_STORE,
+    CpuOrCudaOption,
     DataOption,
-    DeviceOption,
     JsonOption,
     StoreOption,
-    check_device,
     open_store,
 )
 from ensemble_fer.cli.output import described, print_json, print_table, remark, say
+from ensemble_fer.devices import CPU_OR_CUDA, check_device
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def align(
             metavar="train|all",
         ),
     ] = None,
-    device: DeviceOption = "auto",
+    device: CpuOrCudaOption = "auto",
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -45,7 +45,7 @@ def align(
     Makes a new set with the same rows, labels and parts. A row in which no face is found shows the
     middle of its picture and is flagged. Interrupted, the same command goes on from what is done.
     """
-    check_device(device)
+    check_device(device, CPU_OR_CUDA, "looking for faces")
     from ensemble_fer.data.derived import DROPS
     from ensemble_fer.errors import unknown_name
     from ensemble_fer.store import need_data

@@ -43,7 +43,8 @@ def import_(
     """Read FER2013 (or faces laid out like it) into the store, checking every row.
 
     Image folders are train|test/CLASS/PICTURE; the classes may be spelt as people spell them
-    (anger, angry, 0). Bad rows are listed together and nothing is half-imported.
+    (anger, angry, 0). Pictures of any size and colours are kept as 48x48 gray. Bad rows are listed
+    together and nothing is half-imported.
     """
     from ensemble_fer.data.importing import import_data
 

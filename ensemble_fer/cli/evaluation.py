@@ -14,11 +14,11 @@ from ensemble_fer.cli.options import (
     DeviceOption,
     JsonOption,
     StoreOption,
-    check_device,
     check_png,
     open_store,
 )
 from ensemble_fer.cli.output import percent, print_json, print_table, remark, say
+from ensemble_fer.devices import check_device
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,7 +56,7 @@ def evaluate(
     if as_json:
         print_json(found)
         return
-    print_report(name, done.report, found)
+    print_report(name, done.report, found, "" if done.votes is None else votes_text(done.votes))
     remark(f"confusion matrix: {figure or done.artifact.path / 'confusion.png'}")
 
 
@@ -69,8 +69,8 @@ SCORES = {
 }
 
 
-def print_report(name: str, report: Any, found: dict) -> None:
-    """The scores with intervals, each class, and the protocol under them."""
+def print_report(name: str, report: Any, found: dict, votes: str = "") -> None:
+    """The scores with intervals, each class, accuracy by the named votes, and the protocol under them."""
     intervals = found.get("ci95", {})
     rows = [[label, percent(found[key], intervals.get(key))] for key, label in SCORES.items()]
     free = found["twin_free"]
@@ -87,11 +87,16 @@ def print_report(name: str, report: Any, found: dict) -> None:
     ]
     print_table("Classes", ["class", "precision", "recall", "F1", "rows"], each)
     if found.get("by_agreement"):
-        print_agreement(found["by_agreement"])
+        print_agreement(found["by_agreement"], votes)
     say(report.protocol.line())
 
 
-def print_agreement(bins: list[dict]) -> None:
+def votes_text(votes: Any) -> str:
+    """Which votes these are: of several files that were joined to a set the last one is in force."""
+    return f"votes {votes.id} of {votes.metrics['source']}"
+
+
+def print_agreement(bins: list[dict], votes: str) -> None:
     """Accuracy by how far the annotators agree."""
     names = [f"{100 * b['agreement'][0]:.0f} to {100 * b['agreement'][1]:.0f}" if b["agreement"] else "" for b in bins]
     rows = [
@@ -99,7 +104,7 @@ def print_agreement(bins: list[dict]) -> None:
         for name, b in zip(names, bins, strict=True)
     ]
     columns = ["votes for the first of the seven, %", "accuracy", "label has most votes", "rows"]
-    print_table("Accuracy by annotator agreement", columns, rows)
+    print_table(f"Accuracy by annotator agreement, {votes}", columns, rows)
 
 
 def leaderboard(

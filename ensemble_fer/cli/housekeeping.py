@@ -10,10 +10,13 @@ import typer
 from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_store
 from ensemble_fer.cli.output import percent, plain, print_json, print_table, remark, say
 
-runs = typer.Typer(no_args_is_help=True, help="What was trained and fused.")
+runs = typer.Typer(no_args_is_help=True, help="What was trained, fused and searched.")
 keeping = typer.Typer(no_args_is_help=True, help="Look after the folder of everything that is made.")
 
-MemberArgument = Annotated[str, typer.Argument(help="A run or an ensemble, by name or id.", metavar="RUN|ENSEMBLE")]
+MemberArgument = Annotated[
+    str,
+    typer.Argument(help="A run, an ensemble or a search, by name or id.", metavar="RUN|ENSEMBLE|STUDY"),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,7 +26,10 @@ def add_to(app: typer.Typer) -> None:
 
 @runs.command("list", epilog="Example:  ensemble-fer runs list")
 def list_(as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
-    """Runs and ensembles, oldest first."""
+    """Runs, ensembles and searches for a recipe (tune), oldest first.
+
+    A study that has no result yet is listed by its name alone.
+    """
     from ensemble_fer.upkeep import list_runs
 
     rows = list_runs(open_store(store))
@@ -38,10 +44,11 @@ def list_(as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> No
 
 @runs.command(epilog="Example:  ensemble-fer runs show compact-smote-s0")
 def show(name: MemberArgument, as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
-    """The manifest of a run or an ensemble: what it was made from, its files, its metrics."""
+    """The manifest of a run, an ensemble or a search: what it was made from, its files, its metrics."""
     from ensemble_fer.report import find_source
+    from ensemble_fer.upkeep import LISTED
 
-    member = find_source(open_store(store), name)
+    member = find_source(open_store(store), name, LISTED)
     if as_json:
         print_json(member.manifest)
         return
@@ -55,15 +62,26 @@ def show(name: MemberArgument, as_json: JsonOption = False, store: StoreOption =
 
 @runs.command(epilog="Example:  ensemble-fer runs remove compact-smote-s0")
 def remove(name: MemberArgument, as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
-    """Take a run or an ensemble out of the store, with the predictions made from it."""
-    from ensemble_fer.upkeep import remove_source
+    """Take a run or an ensemble out of the store, with the predictions made from it; or a study.
 
-    gone = remove_source(open_store(store), name)
+    A study goes with all its results, its database and the checkpoints of its trials, so that it can be
+    searched anew under its name. What was trained with its best recipe stays.
+    """
+    from ensemble_fer.upkeep import remove_listed
+
+    gone, folders = remove_listed(open_store(store), name)
     if as_json:
-        print_json([{"kind": a.kind, "id": a.id} for a in gone])
+        print_json(
+            [
+                *({"kind": a.kind, "id": a.id} for a in gone),
+                *({"kind": "folder", "id": None, "path": str(folder)} for folder in folders),
+            ]
+        )
         return
     for artifact in gone:
         say(f"removed {artifact.kind} {artifact.id}")
+    for folder in folders:
+        say(f"removed {folder}")
 
 
 @keeping.command(epilog="Example:  ensemble-fer store check")

@@ -59,15 +59,13 @@ DeviceOption = Annotated[
         "--device", help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU where torch finds one.", metavar="NAME"
     ),
 ]
-
-
-def check_device(name: str) -> str:
-    """The name itself if it can be a device; torch, which knows whether it is here, takes seconds to import."""
-    from ensemble_fer.errors import unknown_name
-
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise unknown_name("device", name, ["auto", "cpu", "cuda", "cuda:N", "mps"])
-    return name
+# Of work that Apple's GPUs cannot do.
+CpuOrCudaOption = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda or cuda:N; auto takes a CUDA GPU where torch finds one.", metavar="NAME"
+    ),
+]
 
 
 def bytes_of(text: str) -> int:

@@ -9,17 +9,17 @@ import typer
 from ensemble_fer.cli.data import class_names
 from ensemble_fer.cli.options import (
     DEFAULT_STORE,
+    CpuOrCudaOption,
     DataOption,
-    DeviceOption,
     JsonOption,
     SeedOption,
     SplitOption,
     StoreOption,
     bytes_of,
-    check_device,
     open_store,
 )
 from ensemble_fer.cli.output import described, print_json, print_table, remark, say
+from ensemble_fer.devices import CPU_OR_CUDA, check_device
 
 if TYPE_CHECKING:
     from ensemble_fer.resample import Space
@@ -70,7 +70,7 @@ def resample(
             "--memory", help="What the search for neighbours may take, training faces included.", metavar="SIZE"
         ),
     ] = "1GB",
-    device: DeviceOption = "auto",
+    device: CpuOrCudaOption = "auto",
     seed: SeedOption = 0,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -80,7 +80,7 @@ def resample(
 
     What is stored is the parents and the weight of each row; pixels are made on demand.
     """
-    check_device(device)
+    check_device(device, CPU_OR_CUDA, "the search for neighbours")
     from ensemble_fer.resample import SearchOptions, make_resampling
     from ensemble_fer.store import Artifact, need_data
 

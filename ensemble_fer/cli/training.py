@@ -13,11 +13,11 @@ from ensemble_fer.cli.options import (
     DeviceOption,
     JsonOption,
     StoreOption,
-    check_device,
     open_store,
 )
 from ensemble_fer.cli.output import described, percent, print_json, print_table, remark, say
 from ensemble_fer.config import LOSSES, SCHEDULES
+from ensemble_fer.devices import check_device
 
 if TYPE_CHECKING:
     from ensemble_fer.config import Recipe
@@ -151,12 +151,12 @@ def train(
     Ctrl-C or a kill leaves a checkpoint; the same command again ends with the same weights, bit for
     bit, as an unbroken run on the same machine.
     """
-    from ensemble_fer.config import resolve_recipe
+    from ensemble_fer.config import checked_recipe, resolve
     from ensemble_fer.data.splits import parse_split
     from ensemble_fer.store import need_data
 
     # Checked before torch is imported: a misspelt name is answered at once.
-    resolved = resolve_recipe(
+    given = resolve(
         recipe,
         settings or (),
         model=model,
@@ -175,6 +175,7 @@ def train(
         augmentation=augment,
         precision=precision,
     )
+    resolved = checked_recipe(given)
     parse_split(resolved.split)
     check_device(device)
     opened = open_store(store)
@@ -204,7 +205,7 @@ def finetune(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train a run on from its kept weights: 50 epochs of a cosine from a rate of 1e-4, unless told otherwise."""
-    from ensemble_fer.config import flags_of
+    from ensemble_fer.config import Setting, checked_recipe, flags_of
 
     changes = flags_of(
         settings or (),
@@ -220,7 +221,8 @@ def finetune(
     from ensemble_fer.train.finetuning import finetuning_recipe
 
     found = opened.get("run", run)
-    resolved = finetuning_recipe(opened, found.id, **changes)
+    recipe = finetuning_recipe(opened, found.id, **changes).to_dict()
+    resolved = checked_recipe(Setting(k, v, "flag" if k in changes else "run") for k, v in recipe.items())
     stage = "-finetuned" if resolved.train_on == "train" else "-finetuned-select"
     name = name or opened.name_of(found)[: 100 - len(stage)] + stage
     _train(opened, resolved, found.inputs[0], name, not resume, threads, device, as_json)
@@ -290,14 +292,13 @@ def config_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the recipe that train would use as TOML, each key with where its value comes from."""
-    from ensemble_fer.config import resolve, resolve_recipe
+    from ensemble_fer.config import checked_recipe, resolve
 
-    given = {"model": model, "resampling": resampled}
-    found = resolve(recipe, settings or (), **given)
+    found = resolve(recipe, settings or (), model=model, resampling=resampled)
+    lines = checked_recipe(found).to_toml().splitlines()
     if as_json:
         print_json([{"key": s.key, "value": s.value, "source": s.source} for s in found])
         return
-    lines = resolve_recipe(recipe, settings or (), **given).to_toml().splitlines()
     width = max(map(len, lines))
     for line, setting in zip(lines, found, strict=True):
         say(f"{line:<{width}}  # {setting.source}")

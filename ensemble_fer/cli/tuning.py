@@ -13,7 +13,6 @@ from ensemble_fer.cli.options import (
     JsonOption,
     SeedOption,
     StoreOption,
-    check_device,
     open_store,
 )
 from ensemble_fer.cli.output import described, percent, print_json, print_table, remark, say
@@ -27,6 +26,7 @@ from ensemble_fer.cli.training import (
     SetOption,
     check_resampling,
 )
+from ensemble_fer.devices import check_device
 
 _SHOWN = 10
 

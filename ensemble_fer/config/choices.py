@@ -27,6 +27,8 @@ MODELS = (
 OPTIMIZERS = ("sgd", "nesterov", "asgd", "adam", "amsgrad", "adamw", "adadelta", "adagrad", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "cosine_restarts", "one_cycle", "step")
 LOSSES = ("cross_entropy", "weighted", "effective", "focal", "balanced_softmax", "ldam")
+# Those that look at how many rows each class has.
+COUNTING_LOSSES = ("weighted", "effective", "balanced_softmax", "ldam")
 AUGMENTATIONS = (
     "none",
     "light",
@@ -56,30 +58,30 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _INF = float("inf")
 # Lowest, first above the highest, in words.
 RANGES: dict[str, tuple[float, float, str]] = {
-    "frozen_stages": (0, 1000, "0 (all train) or more"),
-    "unfreeze_epoch": (0, 100_000, "0 (never) or more"),
-    "head_rate": (1e-6, 1e6, "a number above 0"),
+    "frozen_stages": (0, 1000, "0 (all train) to 999"),
+    "unfreeze_epoch": (0, 100_000, "0 (never) to 99999"),
+    "head_rate": (1e-6, 1e6, "0.000001 to below 1000000"),
     "seed": (0, 2**31, "0 to 2147483647"),
-    "epochs": (1, 100_000, "1 or more"),
+    "epochs": (1, 100_000, "1 to 99999"),
     "epoch_rows": (0, _INF, "0 (all rows) or more"),
     "patience": (0, _INF, "0 (never stop early) or more"),
-    "batch_size": (2, 100_000, "2 or more"),
+    "batch_size": (2, 100_000, "2 to 99999"),
     "mixup": (0, 100, "0 (off) to below 100"),
     "cutmix": (0, 100, "0 (off) to below 100"),
-    "learning_rate": (1e-12, 1e6, "a number above 0"),
+    "learning_rate": (1e-12, 1e6, "1e-12 to below 1000000"),
     "momentum": (0, 1, "0 to below 1"),
     "weight_decay": (0, _INF, "0 or more"),
-    "warmup_epochs": (0, 100_000, "0 or more"),
-    "plateau_factor": (1e-6, 1, "above 0 and below 1"),
-    "plateau_patience": (0, 100_000, "0 or more"),
-    "step_epochs": (1, 100_000, "1 or more"),
-    "step_factor": (1e-6, 1, "above 0 and below 1"),
-    "restart_epochs": (1, 100_000, "1 or more"),
-    "restart_growth": (1, 100, "1 or more"),
+    "warmup_epochs": (0, 100_000, "0 to below 100000"),
+    "plateau_factor": (1e-6, 1, "0.000001 to below 1"),
+    "plateau_patience": (0, 100_000, "0 to 99999"),
+    "step_epochs": (1, 100_000, "1 to 99999"),
+    "step_factor": (1e-6, 1, "0.000001 to below 1"),
+    "restart_epochs": (1, 100_000, "1 to 99999"),
+    "restart_growth": (1, 100, "1 to below 100"),
     "effective_beta": (0, 1, "0 to below 1"),
-    "focal_gamma": (0, 100, "0 or more"),
-    "logit_tau": (0, 100, "0 or more"),
-    "ldam_margin": (0, 100, "0 or more"),
+    "focal_gamma": (0, 100, "0 to below 100"),
+    "logit_tau": (0, 100, "0 to below 100"),
+    "ldam_margin": (0, 100, "0 to below 100"),
     "label_smoothing": (0, 1, "0 to below 1"),
     "dropout": (0, 1, "0 to below 1"),
     "ema": (0, 1, "0 (off) to below 1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,21 @@ from ensemble_fer.errors import MissingError, UsageError, unknown_name
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a resolved recipe and the layer that set it: default, model, file or flag."""
+    """One value of a resolved recipe and the layer that set it: default, model, grid, file or flag."""
 
     key: str
     value: Any
     source: str
 
 
-def resolve(file: str | Path | None = None, settings: Iterable[str] = (), **flags: Any) -> list[Setting]:
-    """Each setting with its source, from defaults < the model's defaults < recipe file < flags.
+def resolve(
+    file: str | Path | None = None,
+    settings: Iterable[str] = (),
+    *,
+    grid: Mapping[str, Any] | None = None,
+    **flags: Any,
+) -> list[Setting]:
+    """Each setting with its source, from defaults < the model's defaults < a grid's < recipe file < flags.
 
     Parameters
     ----------
@@ -31,22 +37,31 @@ def resolve(file: str | Path | None = None, settings: Iterable[str] = (), **flag
         A TOML file of ``Recipe`` keys.
     settings : iterable of str
         ``KEY=VALUE`` each, as ``--set`` takes them.
+    grid : mapping, optional
+        ``Recipe`` keys that all points of a published grid share.
     **flags
         ``Recipe`` keys; None means not given.
 
     Raises
     ------
     UsageError
-        A key or value is unknown or of the wrong type.
+        A key or value is unknown or of the wrong type, or a flag would change what the file says of who chose it.
     MissingError
         The file does not exist.
     """
     given = flags_of(settings, **flags)
     from_file = read_recipe(file) if file is not None else {}
-    model = given.get("model", from_file.get("model", Recipe.model))
+    chosen_by = from_file.get("tuned")
+    if chosen_by and given.get("tuned", chosen_by) != chosen_by:
+        raise UsageError(
+            f"{file} says who chose this recipe: tuned = {chosen_by!r}. The stamp of every score must say so too, and "
+            "no flag can change it. Leave tuned out."
+        )
+    named = {**(grid or {}), **from_file, **given}
     layers = {
         "default": {f.name: f.default for f in fields(Recipe)},
-        "model": defaults_of(model),
+        "model": defaults_of(named.get("model", Recipe.model)),
+        "grid": grid or {},
         "file": from_file,
         "flag": given,
     }
@@ -62,9 +77,15 @@ def resolve(file: str | Path | None = None, settings: Iterable[str] = (), **flag
     return list(merged.values())
 
 
-def resolve_recipe(file: str | Path | None = None, settings: Iterable[str] = (), **flags: Any) -> Recipe:
+def resolve_recipe(
+    file: str | Path | None = None,
+    settings: Iterable[str] = (),
+    *,
+    grid: Mapping[str, Any] | None = None,
+    **flags: Any,
+) -> Recipe:
     """The recipe of ``resolve``, checked."""
-    return Recipe(**{setting.key: setting.value for setting in resolve(file, settings, **flags)})
+    return Recipe(**{setting.key: setting.value for setting in resolve(file, settings, grid=grid, **flags)})
 
 
 def flags_of(settings: Iterable[str] = (), **flags: Any) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class Recipe:
     ema : float
         Decay of a moving average of the weights, which is then what is scored and kept; 0 is off.
     tuned : str
-        Who chose this recipe, for the stamp: ``tune`` writes ``study NAME, N trials on the select part``.
+        Who chose this recipe, for the stamp: ``tune`` writes ``study NAME, N trials on the select part of split S of
+        DATA``. What a recipe file says no flag can change.
     precision : str
         ``auto`` trains in bfloat16 where the processor or GPU has it. Scores are always float32.
     """

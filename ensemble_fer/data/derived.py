@@ -21,17 +21,16 @@ _NO_FACE = "no face found"
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where the faces of an aligned set were found.
+    """Where the face of each picture was found; of an aligned set in pixels of its source. 0 where none was found.
 
     Parameters
     ----------
     found : bool [n]
-        Others are the middle of the picture.
+        An aligned set shows the middle of the other pictures.
     landmarks : float32 [n, 5, 2]
-        x and y in pixels of the source: left eye, right eye, nose, left and right corner of the mouth, left as one
-        looks at the picture. 0 where no face was found.
+        x and y of left eye, right eye, nose, left and right corner of the mouth, left as one looks at the picture.
     boxes : float32 [n, 4]
-        Left, top, right, bottom in pixels of the source; they may reach over its edge.
+        Left, top, right, bottom; they may reach over the picture's edge.
     score : float32 [n]
         The detector's probability.
     count : int32 [n]

@@ -25,7 +25,7 @@ SKIP_HINT = "Nothing was imported. Correct these, or leave them out with --skip-
 def import_data(
     store: Store, source: str | Path, *, name: str = "fer2013", skip_bad_rows: bool = False, quiet: bool = False
 ) -> Artifact:
-    """Read a Kaggle csv, image folders or an npz, check every row, and store the faces.
+    """Read a Kaggle csv, image folders or an npz, check every row, and store the faces as 48 x 48 gray pixels.
 
     Parameters
     ----------

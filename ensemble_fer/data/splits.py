@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.data.derived import without_faceless
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.data.twins import among, twins_of
+from ensemble_fer.data.twins import among, groups_of, twins_of
 from ensemble_fer.errors import BadData, UsageError, unknown_name
 from ensemble_fer.files import save_arrays
 from ensemble_fer.store import Artifact, Store
@@ -172,6 +172,21 @@ def make_split(faces: FaceSet, twins: TwinMap | None, name: str = "official", se
         "select: twin in test": int(select_out.sum()),
     }
     return Split(wanted.text, train[~train_out], select[~select_out], test, removed)
+
+
+def twins_in(split: Split, faces: FaceSet, twins: TwinMap) -> TwinMap:
+    """The twins of a set as they matter in a split: injected rows that it leaves out are alone and link nobody.
+
+    Else a test row would count as known from training because a face that does not train lies between it and one that
+    does, and scores on a set with injected faces would not compare with those on the set without.
+    """
+    out = np.setdiff1d(faces.rows_of(INJECTED), split.train_rows)
+    if not len(out):
+        return twins
+    stay = ~np.isin(twins.pairs, out).any(1)
+    pairs = twins.pairs[stay]
+    groups = groups_of(pairs, len(twins.groups))
+    return TwinMap(groups, pairs, twins.correlation[stay], twins.rms[stay], twins.mirrored[stay])
 
 
 def deal(

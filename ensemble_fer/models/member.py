@@ -129,7 +129,8 @@ class Member(nn.Module):
                 f"{stages} stages were to be frozen, and this member has {len(self.stages) - 1} before its head. "
                 "Set frozen_stages to that or fewer."
             )
-        held = {name for stage in self.stages[:stages] for name in stage}
+        # A weight that the head shares with a stage before it is the head's.
+        held = {name for stage in self.stages[:stages] for name in stage}.difference(self.stages[-1])
         places = {id(parameter): name for name, parameter in self.body.named_parameters()}
         self._still = []
         frozen = False

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.errors import MissingError, UsageError
+from ensemble_fer.devices import CPU_OR_CUDA, check_device, choose_device
 from ensemble_fer.neighbors.dense import Dense
 from ensemble_fer.neighbors.points import Mixtures
 from ensemble_fer.neighbors.pruned import GIVE_UP
@@ -28,20 +28,15 @@ def torch_device(name: str) -> Any | None:
 
     Raises
     ------
-    MissingError
-        A GPU was asked for by name and torch finds none.
+    UsageError, MissingError
+        See ``choose_device``.
     """
-    if name == "mps":
-        raise UsageError("the search for neighbours runs on cpu or cuda. Use:  --device cpu")
+    what = "the search for neighbours"
+    check_device(name, CPU_OR_CUDA, what)
     if name == "cpu" or (name == "auto" and not Path("/proc/driver/nvidia/version").exists()):
         return None
-    # By name, so that whoever only searches does not load torch: the rooms above promise to do without it.
-    torch = import_module("torch")
-    if torch.cuda.is_available():
-        return torch.device("cuda" if name == "auto" else name)
-    if name == "auto":
-        return None
-    raise MissingError("torch finds no CUDA GPU here. Use:  --device cpu")
+    device = choose_device(name, CPU_OR_CUDA, what)
+    return None if device.type == "cpu" else device
 
 
 class OnDevice:
@@ -67,6 +62,7 @@ class OnDevice:
         itself: bool,
         unit: float,
     ) -> None:
+        # By name, so that whoever only searches does not load torch: the rooms above promise to do without it.
         self.torch, self.device = import_module("torch"), device
         # TensorFloat-32 keeps ten bits of the fraction; the slack is that of float32.
         self.torch.backends.cuda.matmul.allow_tf32 = False

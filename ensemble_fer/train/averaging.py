@@ -42,7 +42,12 @@ class Average:
         averages: list[Tensor] = []
         latest: list[Tensor] = []
         new = member.state_dict()
+        seen: set[tuple[int, torch.Size]] = set()
         for name, tensor in self.model.state_dict().items():
+            # A weight that two layers share has two names, and is to be averaged once.
+            if (place := (tensor.data_ptr(), tensor.shape)) in seen:
+                continue
+            seen.add(place)
             if tensor.is_floating_point():
                 averages.append(tensor)
                 latest.append(new[name])

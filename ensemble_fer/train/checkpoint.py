@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,23 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
                 numbers[f"{index}.{key}"] = value
     plain = asdict(State(**{**vars(state), "best": {}, "average": {}}))
     header = {"state": json.dumps(plain), "optimizer": json.dumps(numbers)}
-    write_atomic(folder / FILE, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, header))
+    write_atomic(folder / FILE, save(apart(tensors), header))
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them: on the CPU, contiguous, and none in the memory of another.
+
+    A weight that a module has under two names is written under both, and loaded into the one weight twice.
+    """
+    out: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        if plain.untyped_storage().data_ptr() in taken:
+            plain = plain.clone()
+        taken.add(plain.untyped_storage().data_ptr())
+        out[name] = plain
+    return out
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:

@@ -37,7 +37,9 @@ def loss_of(recipe: Recipe, counts: Tensor, progress: float) -> Loss:
     ----------
     recipe : Recipe
     counts : Tensor
-        float32 [7], rows of each class, which losses that look at frequency go by. May hold parts of rows.
+        float32 [7], how many rows each class has, which losses that look at frequency go by. ``train`` counts rows by
+        their own labels, also where shares of votes are trained on; other callers may give sums of shares, since
+        nothing here needs whole numbers.
     progress : float
         Share of the training that is done, 0 to 1; ``ldam`` changes on the way.
     """

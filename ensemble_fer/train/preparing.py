@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ensemble_fer.config import Recipe
 from ensemble_fer.data.derived import without_faceless_rows
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.data.splits import parse_split, split_of
+from ensemble_fer.data.splits import parse_split, split_of, twins_in
 from ensemble_fer.data.twins import twins_of
 from ensemble_fer.data.votes import left_out, need_votes, soft_labels
+from ensemble_fer.devices import choose_device
 from ensemble_fer.errors import MissingError, SplitMisuse, UsageError, unknown_name
 from ensemble_fer.models import Member, build
 from ensemble_fer.models.pretrained import start_weights
@@ -25,7 +26,7 @@ from ensemble_fer.resample.resampling import warn_of
 from ensemble_fer.store import Artifact, Store, need_data
 from ensemble_fer.train.batches import Batches
 from ensemble_fer.train.checkpoint import State
-from ensemble_fer.train.device import choose_device, choose_precision
+from ensemble_fer.train.device import choose_precision
 from ensemble_fer.train.loading import WEIGHTS, load_member
 from ensemble_fer.train.loop import fit
 from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
@@ -44,6 +45,7 @@ class Prepared:
         As it is kept: names that may come to mean something else replaced by ids.
     data, split_artifact, twins_artifact : Artifact
     faces, split, twins : FaceSet, Split, TwinMap
+        The twins as they matter in the split, see ``twins_in``.
     rows : Resampling
         The training set, those of the select part included where the recipe trains on them too.
     soft : float32 [n, 7] or None
@@ -83,7 +85,7 @@ class Prepared:
         return int((self.faces.usage[self.split.train_rows] == USAGES.index(INJECTED)).sum())
 
     def class_counts(self) -> list[int]:
-        """Rows of each class that a loss goes by."""
+        """Rows of each class that a loss goes by: whole rows by their own labels, also where votes are trained on."""
         if self.recipe.class_counts == "original":
             return self.faces.counts(self.trained_rows)
         return self.rows.counts()
@@ -127,6 +129,7 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
             "a member needs both, the select part chooses its checkpoint."
         )
     twins_artifact, twins = twins_of(store, data_artifact, quiet=quiet)
+    twins = twins_in(split, faces, twins)
     resampling = _resampling_of(store, recipe, data_artifact, split_artifact)
     rows = load_resampling(resampling)
     check_lineage(rows, split)
@@ -155,11 +158,11 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
     if ".py:" in recipe.model:
         file, _, function = recipe.model.rpartition(":")
         spec["recipe"]["model"] = f"{Path(file).name}:{function}"
-        spec["model_sha256"] = _sha256(Path(file), "module")
+        spec["model_sha256"] = _sha256(Path(file), "module", "--model FILE.py:FUNCTION")
     start, weights = None, recipe.weights
     if weights not in ("none", "hub") and not weights.startswith("run:"):
         spec["recipe"]["weights"] = "file"
-        spec["weights_sha256"] = _sha256(Path(weights), "file of weights")
+        spec["weights_sha256"] = _sha256(Path(weights), "file of weights", "--weights FILE")
         # The file of a run of this store is that run, and bound to what it has seen.
         weights = next((f"run:{run.id}" for run in store.all("run") if _weights_of(run) == spec["weights_sha256"]), "")
     if weights.startswith("run:"):
@@ -311,8 +314,11 @@ def _weights_of(run: Artifact) -> str:
     return run.manifest["files"].get(WEIGHTS, {}).get("sha256", "")
 
 
-def _sha256(path: Path, what: str) -> str:
+def _sha256(path: Path, what: str, flag: str) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
     except OSError as error:
-        raise MissingError(f"the {what} {path} cannot be read ({error.strerror}). Give the path of one.") from error
+        raise MissingError(
+            f"the {what} {path} cannot be read from {Path.cwd()} ({error.strerror}). A recipe holds paths as they were "
+            f"typed: go to the folder where it was written, or give the path as seen from here:  {flag}"
+        ) from error

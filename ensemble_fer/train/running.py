@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from ensemble_fer.config import Recipe
+from ensemble_fer.config import Recipe, defaults_of
 from ensemble_fer.data.derived import faceless_dropped
 from ensemble_fer.data.importing import identity_images
 from ensemble_fer.data.injection import injected_text
@@ -25,6 +25,7 @@ from ensemble_fer.looks import note_choosing
 from ensemble_fer.models import Member
 from ensemble_fer.runtime import machine, peak_mb, progress
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
+from ensemble_fer.train.checkpoint import apart
 from ensemble_fer.train.device import set_threads
 from ensemble_fer.train.loading import MODULE, WEIGHTS
 from ensemble_fer.train.loop import HISTORY, steps_of
@@ -33,6 +34,8 @@ from ensemble_fer.train.preparing import Prepared, learn, prepare
 from ensemble_fer.types import USAGES, FaceSet, Part, Predictions, Protocol, Resampling, Role, TwinMap
 
 SELECT = "select.npz"
+# Keys whose choice is part of a run's automatic name.
+_IN_NAMES = ("loss", "optimizer", "schedule", "augmentation", "sampling", "labels", "leave_out", "train_on")
 
 
 def train(
@@ -101,11 +104,11 @@ def train(
         with _live(name, steps_of(recipe, len(prepared.rows))[1], quiet) as report:
             member, state, pretraining = learn(prepared, working, device=device, report=report)
         protocol = protocol_of(store, prepared, pretraining)
-        save_file({k: v.detach().cpu().contiguous() for k, v in member.state_dict().items()}, folder / WEIGHTS)
+        save_file(apart(member.state_dict()), folder / WEIGHTS)
         (folder / "recipe.toml").write_text(recipe.to_toml())
         shutil.copy(working / HISTORY, folder / HISTORY)
         if ".py:" in recipe.model:
-            shutil.copy(recipe.model.rpartition(":")[0], folder / MODULE)
+            shutil.copy(Path(recipe.model.rpartition(":")[0]).expanduser(), folder / MODULE)
         select = None
         if len(prepared.select_rows):
             part = prepared.split.select
@@ -160,10 +163,16 @@ def protocol_of(store: Store, prepared: Prepared, pretraining: str) -> Protocol:
 
 
 def automatic_name(recipe: Recipe, rows: Resampling) -> str:
-    """``<model>-<resampling>-s<seed>[-<split> unless official]``, in characters of a name."""
+    """``<model>-<resampling>[-<choices>]-s<seed>[-<split> unless official]``, in characters of a name.
+
+    The choices are those of loss, optimizer and the like that are not the model's own. Runs that differ in numbers
+    alone get one name, which then means the last; a warning says so.
+    """
+    own = {**Recipe(model=recipe.model).to_dict(), **defaults_of(recipe.model)}
     parts = [
         recipe.model.rpartition("/")[2],
         rows.title,
+        *(str(getattr(recipe, key)) for key in _IN_NAMES if getattr(recipe, key) != own[key]),
         f"s{recipe.seed}",
         *([recipe.split] if recipe.split != "official" else []),
     ]

@@ -41,7 +41,8 @@ def bind(study: optuna.Study, wanted: dict[str, Any]) -> None:
     if differences:
         raise UsageError(
             f"study {study.study_name!r} was begun for something else. It has " + "; ".join(differences) + ". "
-            "Give the same as before to go on with it, or another --name."
+            "Give the same as before to go on with it. Another search needs a --name of its own: the automatic one "
+            "says no more than model, resampling, spaces and seed."
         )
 
 

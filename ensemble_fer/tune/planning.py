@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble_fer.config import Recipe, read_recipe, resolve_recipe
+from ensemble_fer.config import Recipe, resolve_recipe
 from ensemble_fer.errors import UsageError, unknown_name
 from ensemble_fer.tune.choosing import Params
 from ensemble_fer.tune.spaces import Space, published_of
@@ -21,11 +21,8 @@ def base_recipe(names: Sequence[str], file: str | Path | None = None, **flags: A
     """The recipe that is tuned: defaults < the model's < those of a published grid < file < flags."""
     given = {key: value for key, value in flags.items() if value is not None}
     published = published_of(names)
-    if published is None:
-        base = resolve_recipe(file, **given)
-    else:
-        from_file = read_recipe(file) if file is not None else {}
-        base = resolve_recipe(None, **{"model": published.model, **published.base, **from_file, **given})
+    grid = None if published is None else {"model": published.model, **published.base}
+    base = resolve_recipe(file, grid=grid, **given)
     if base.train_on != "train":
         raise UsageError(
             f"train_on = {base.train_on} leaves no select part, by which recipes could be compared. "

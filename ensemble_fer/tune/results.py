@@ -109,20 +109,21 @@ def words(values: dict[str, Any]) -> str:
     )
 
 
-def best_recipe(recipe: Recipe, best: Row, study: str, done: int) -> Recipe:
-    """The recipe of the best trial; ``tuned`` says in the stamp of a run who has chosen it."""
-    earlier = f"{recipe.tuned}; " if recipe.tuned else ""
-    return replace(recipe, **best["changes"], tuned=f"{earlier}study {study}, {done} trials on the select part")
+def best_recipe(recipe: Recipe, best: Row, study: str, data: str, done: int) -> Recipe:
+    """The recipe of the best trial; ``tuned`` says in the stamp of a run who has chosen it, on which faces."""
+    chosen = f"study {study}, {done} trials on the select part of split {recipe.split} of {data}"
+    return replace(recipe, **best["changes"], tuned=f"{recipe.tuned}; {chosen}" if recipe.tuned else chosen)
 
 
-def best_toml(recipe: Recipe, best: Row, study: str, done: int) -> str:
+def best_toml(recipe: Recipe, best: Row, study: str, data: str, done: int) -> str:
     """``best.toml``: the whole recipe of the best trial, for ``train --recipe``, with a head that says where from."""
     return (
         f"# Study {study}: trial {best['number']} of {done} that were complete or pruned.\n"
-        f"# Macro-F1 {best['value']:.4f} on the select part, in epoch {best['best_epoch']}.\n"
+        f"# Macro-F1 {best['value']:.4f} on the select part, in epoch {best['best_epoch']}; "
+        f"split {recipe.split} of {data}.\n"
         "# The recipe and the epoch were both chosen on the select part, at which every trial has looked: this score\n"
         "# is too good. What the recipe is worth, a part says that chose nothing.\n"
-        f"{best_recipe(recipe, best, study, done).to_toml()}"
+        f"{best_recipe(recipe, best, study, data, done).to_toml()}"
     )
 
 

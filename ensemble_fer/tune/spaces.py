@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ensemble_fer.config import Recipe
+from ensemble_fer.config import COUNTING_LOSSES, Recipe
 from ensemble_fer.errors import UsageError, unknown_name
 from ensemble_fer.tune.choosing import Chooser, Params, points, same_as
 from ensemble_fer.tune.published import PUBLISHED, Published
@@ -27,7 +27,6 @@ _RATES = {
     "adamw": ("adaptive", 1e-4, 1e-2),
     "muon": ("muon", 1e-3, 0.1),
 }
-_COUNTING_LOSSES = ("weighted", "effective", "balanced_softmax", "ldam")
 
 
 def optimizer(chooser: Chooser, recipe: Recipe) -> Values:
@@ -79,7 +78,7 @@ def loss(chooser: Chooser, recipe: Recipe) -> Values:
         values["focal_gamma"] = chooser.suggest_float("focal_gamma", 0.5, 5.0)
     if name == "balanced_softmax":
         values["logit_tau"] = chooser.suggest_float("logit_tau", 0.25, 1.5)
-    if name in _COUNTING_LOSSES and recipe.resampling != "none":
+    if name in COUNTING_LOSSES and recipe.resampling != "none":
         values["class_counts"] = chooser.suggest_categorical("class_counts", ("resampled", "original"))
     return values
 

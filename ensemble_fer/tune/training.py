@@ -7,7 +7,7 @@ from typing import Any
 
 from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.store import Store
-from ensemble_fer.tune.worker import Candidate, Diverged
+from ensemble_fer.tune.worker import Candidate, TrialDiverged
 
 
 def train_candidate(candidate: Candidate) -> float:
@@ -19,7 +19,7 @@ def train_candidate(candidate: Candidate) -> float:
     ------
     TrialPruned
         After an epoch whose macro-F1 is too low beside those of other trials.
-    Diverged
+    TrialDiverged
         The loss is no longer a number.
     EnsembleFerError
         The recipe cannot be trained here; memory included.
@@ -51,7 +51,7 @@ def train_candidate(candidate: Candidate) -> float:
             f"out of memory with batch_size {candidate.recipe.batch_size}: {str(error).partition('.')[0]}"
         ) from None
     except loop.Diverged as error:
-        raise Diverged(str(error).partition(".")[0]) from None
+        raise TrialDiverged(str(error).partition(".")[0]) from None
     finally:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ensemble_fer.devices import choose_device
 from ensemble_fer.errors import EnsembleFerError, UsageError
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.tune.planning import automatic_name, base_recipe, first_points, methods_of, number_of_trials
@@ -113,6 +114,7 @@ def tune(
     name = check_name(name or automatic_name(base, names, seed))
     if workers < 1:
         raise UsageError(f"workers is {workers}; expected 1 or more.")
+    choose_device(device)
 
     from ensemble_fer.data.importing import identity_images
     from ensemble_fer.looks import note_choosing
@@ -147,7 +149,7 @@ def tune(
         return done
     select = identity_images(store, prepared.data)[prepared.select_rows]
     note_choosing(store, select, artifact_id(KIND, spec, inputs))
-    data_name = prepared.data.id
+    data_id, data_name = prepared.data.id, prepared.faces.name
     del prepared, select  # with several workers the faces are in memory often enough
 
     job = Job(
@@ -161,7 +163,7 @@ def tune(
         pruner=pruner,
         seed=seed,
         store=store.root.absolute(),
-        data=data_name,
+        data=data_id,
         device=device,
         threads=threads,
         interval=interval,
@@ -173,7 +175,7 @@ def tune(
         if not overview.done:
             raise EnsembleFerError(f"no trial of study {name!r} was done in time. The same command goes on.")
         spec["trials"] = overview.done
-    made = store.put(KIND, spec, inputs, lambda into: _write(into, job, slots, workers), name=name)
+    made = store.put(KIND, spec, inputs, lambda into: _write(into, job, data_name, slots, workers), name=name)
     shutil.rmtree(job.folder, ignore_errors=True)
     return made
 
@@ -242,7 +244,7 @@ def search(
     return slots
 
 
-def _write(folder: Path, job: Job, slots: Slots, workers: int) -> dict[str, Any]:
+def _write(folder: Path, job: Job, data: str, slots: Slots, workers: int) -> dict[str, Any]:
     """The files of a finished search; its metrics."""
     from ensemble_fer.runtime import machine
     from ensemble_fer.tune.figures import importance_figure, slices_figure
@@ -264,7 +266,7 @@ def _write(folder: Path, job: Job, slots: Slots, workers: int) -> dict[str, Any]
     counts = {state: sum(row["state"] == state for row in rows) for state in ("complete", "pruned", "failed")}
     finished = counts["complete"] + counts["pruned"]
     importance = importance_of(slots.study)
-    (folder / "best.toml").write_text(best_toml(job.space.recipe, best, job.study, finished), encoding="utf-8")
+    (folder / "best.toml").write_text(best_toml(job.space.recipe, best, job.study, data, finished), encoding="utf-8")
     (folder / "trials.json").write_text(trials_json(rows), encoding="utf-8")
     (folder / "trials.csv").write_text(trials_csv(rows), encoding="utf-8")
     title = f"{job.study}: {finished} trials"

@@ -28,7 +28,7 @@ from ensemble_fer.tune.spaces import Space
 from ensemble_fer.tune.storage import Presence, open_storage, sqlite_file
 
 
-class Diverged(Exception):
+class TrialDiverged(Exception):
     """A training that ended in no number. The trial counts as pruned: that these parameters fail is known now."""
 
 
@@ -167,7 +167,8 @@ def work(
     job : Job
     objective : callable
         Is given a ``Candidate`` and returns its score, a higher one being better. It may raise ``TrialPruned`` (which
-        ``Candidate.report`` does), ``Diverged``, or any exception: then the trial has failed, and the study goes on.
+        ``Candidate.report`` does), ``TrialDiverged``, or any exception: then the trial has failed, and the study goes
+        on.
     tick : callable
         Called often, also while waiting for others.
     patience : float
@@ -216,7 +217,7 @@ def run_trial(
             _tell(study, claimed, TrialState.COMPLETE, value)
         except TrialPruned:
             _tell(study, claimed, TrialState.PRUNED)
-        except Diverged as error:
+        except TrialDiverged as error:
             slots.storage.set_trial_user_attr(claimed._trial_id, "reason", str(error))
             _tell(study, claimed, TrialState.PRUNED)
         except KeyboardInterrupt:

@@ -99,9 +99,31 @@ def test_cutting_other_shapes() -> None:
     assert out.shape == (2, 96, 96, 3)
     assert (out[0, 4:-4, 4:-4] == (10, 200, 30)).all()  # the middle square
     assert not out[1].any()
-    outside = cut(wide, np.array([[70, 2, 90, 9], [5, 5, 5.5, 9]], np.float32), np.array([True, True]))
-    assert np.array_equal(outside, out[[0, 0]])  # boxes that show nothing
     assert cut(wide[:0], boxes[:0], np.zeros(0, bool)).shape == (0, 96, 96, 3)
+
+
+def test_a_box_that_shows_no_pixel_is_no_face(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes beside the picture, and thinner than a pixel of it: the middle is shown, and the row is flagged."""
+    # Of the picture of 96 pixels that is searched; the source's are twice as large.
+    boxes = np.array([[-30, 2, 1.8, 50], [4, 95, 60, 140], [100, 0, 120, 9], [-30, 2, 2, 50]], np.float32)
+    ones = np.ones((4, 5, 2), np.float32)
+
+    def finds(images: np.ndarray, *_, **__) -> Alignment:
+        return Alignment(np.ones(4, bool), ones, boxes, ones[:, 0, 0], np.full(4, 2, np.int32))
+
+    monkeypatch.setattr(aligning, "detect", finds)
+    few = FaceSet(FACES.images[:4], FACES.labels[:4], np.zeros(4, np.uint8), "four")
+    made = align(store, store_faces(store, few, {}), device="cpu", quiet=True)
+    alignment, images = alignment_of(made), load_faces(made).images[..., 0]
+    assert alignment is not None
+    assert alignment.found.tolist() == [False, False, False, True]
+    for array in (alignment.landmarks, alignment.boxes, alignment.score, alignment.count):
+        assert not array[:3].any()
+        assert array[3].any()
+    for row in range(3):
+        middle = Image.fromarray(few.images[row]).resize((96, 96), Image.Resampling.BILINEAR)
+        assert np.array_equal(images[row], np.asarray(middle))
+    assert (made.metrics["found"]["Training"], made.metrics["several"]["Training"]) == (1, 1)
 
 
 def test_twins_splits_and_looks_are_the_sources(whole) -> None:
@@ -143,6 +165,25 @@ def test_rows_without_a_face_are_kept_out_of_parts(whole, asked: str) -> None:
         assert np.array_equal(after, kept)
         assert faceless_dropped(split, role) == len(before) - len(kept)
     assert faceless_dropped(full, Role.TRAIN) == 0
+
+
+def test_the_set_with_all_rows_has_a_name_of_its_own(store: Store) -> None:
+    few = FaceSet(FACES.images[:60], FACES.labels[:60], FACES.usage[:60], "few")
+    source = store_faces(store, few, {})
+    dropped = align(store, source, drop_faceless="train", name="strict", device="cpu", quiet=True)
+    refs = store.refs("data")
+    assert refs == {"few": source.id, "few-aligned": refs["few-aligned"], "strict": dropped.id}
+    whole = store.get("data", "few-aligned")
+    assert (whole.spec["drop_faceless"], whole.metrics["name"]) == (None, "few-aligned")
+    assert align(store, source, device="cpu", quiet=True).id == whole.id
+    # Where the name means another set, that one keeps it.
+    other = Settings(smallest=60)
+    align(store, source, drop_faceless="all", settings=other, name="near", device="cpu", quiet=True)
+    assert store.refs("data")["few-aligned"] == whole.id
+    (name,) = store.refs("data").keys() - refs.keys() - {"near"}
+    made = store.get("data", name)
+    assert name == f"few-aligned-{made.id[:6]}" == made.metrics["name"]
+    assert made.id == align(store, source, settings=other, name="mine", device="cpu", quiet=True).id
 
 
 def test_a_part_without_any_face_is_refused(store: Store) -> None:
@@ -252,7 +293,7 @@ def test_wrong_requests(whole) -> None:
         align(store, source, drop_faceless="trian")
     with pytest.raises(UsageError, match="cannot be a name"):
         align(store, source, name="a b")
-    with pytest.raises(UsageError, match="Expected auto, cpu"):
+    with pytest.raises(UsageError, match="Known: auto, cpu"):
         align(store, source, device="tpu")
     with pytest.raises(UsageError, match="few-aligned is aligned"):
         inject_data(store, made, source, classes=["happy"])

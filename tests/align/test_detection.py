@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -15,12 +17,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
 import ensemble_fer.align
-from ensemble_fer.align import Faces, Settings, detect
+from ensemble_fer.align import Settings, detect
 from ensemble_fer.align.boxes import suppress
 from ensemble_fer.align.cascade import Windows, _cropped, _sums
-from ensemble_fer.align.cutting import fitted
+from ensemble_fer.align.cutting import scaled
 from ensemble_fer.align.nets import Nets, _pooled
 from ensemble_fer.align.weights import DIGESTS, _file_of, load_weights
+from ensemble_fer.data.derived import Alignment
 from ensemble_fer.data.synthetic import draw_faces
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.types import FaceSet
@@ -29,7 +32,7 @@ from ensemble_fer.types import FaceSet
 @pytest.fixture(scope="module")
 def drawn() -> np.ndarray:
     """60 synthetic faces of 96 pixels; in most of them MTCNN finds one."""
-    return fitted(draw_faces(200, seed=3).images[:60])[0]
+    return scaled(draw_faces(200, seed=3).images[:60])[0]
 
 
 def reference(images: np.ndarray, **setting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,7 +52,7 @@ def reference(images: np.ndarray, **setting) -> tuple[np.ndarray, np.ndarray, np
     return np.array(found), np.array(boxes), np.array(landmarks)
 
 
-def agrees(ours: Faces, theirs: tuple[np.ndarray, np.ndarray, np.ndarray], images: np.ndarray) -> None:
+def agrees(ours: Alignment, theirs: tuple[np.ndarray, np.ndarray, np.ndarray], images: np.ndarray) -> None:
     found, boxes, landmarks = theirs
     assert np.array_equal(ours.found, found)
     assert np.abs(ours.boxes - boxes).max() < 0.01
@@ -80,7 +83,7 @@ def test_coloured_pictures_are_seen_in_colour(drawn: np.ndarray) -> None:
 
 @pytest.mark.real
 def test_real_faces_are_found_as_facenet_finds_them(real_faces: FaceSet) -> None:
-    images = fitted(real_faces.images[real_faces.rows_of("PublicTest")[:120]])[0]
+    images = scaled(real_faces.images[real_faces.rows_of("PublicTest")[:120]])[0]
     faces = detect(images, device="cpu")
     assert 0.7 < faces.found.mean() < 0.95
     agrees(faces, reference(images), images)
@@ -106,8 +109,8 @@ def test_what_goes_through_together_changes_nothing(drawn: np.ndarray) -> None:
     apart = detect(mixed, device="cpu")
     assert not apart.found[1::2].any()
     for one, other in (
-        (together, Faces(*(array[::2] for array in vars(apart).values()))),
-        (together, Faces(*(array[::-1] for array in vars(detect(drawn[9::-1], device="cpu")).values()))),
+        (together, Alignment(*(array[::2] for array in vars(apart).values()))),
+        (together, Alignment(*(array[::-1] for array in vars(detect(drawn[9::-1], device="cpu")).values()))),
     ):
         assert np.array_equal(one.found, other.found)
         assert np.allclose(one.boxes, other.boxes, atol=1e-3)
@@ -118,7 +121,7 @@ def test_what_goes_through_together_changes_nothing(drawn: np.ndarray) -> None:
 
 def test_of_several_faces_the_largest_counts(drawn: np.ndarray) -> None:
     found = drawn[detect(drawn, device="cpu").found]
-    small = fitted(found[:1], 60)[0][0]
+    small = scaled(found[:1], 60)[0][0]
     picture = np.full((200, 260), 128, np.uint8)
     picture[90:186, 140:236] = found[1]
     picture[20:80, 20:80] = small
@@ -158,11 +161,19 @@ def test_wrong_requests() -> None:
     for picture in (np.zeros((4, 4), np.float32), np.zeros(9, np.uint8), np.zeros((4, 4, 4), np.uint8)):
         with pytest.raises(UsageError, match=r"picture 1 is .* expected uint8"):
             detect([np.zeros((4, 4), np.uint8), picture])
-    for wrong in ({"smallest": 11}, {"smallest": float("nan")}, {"factor": 1.0}, {"thresholds": (0.5, 0.5, 1.5)}):
-        with pytest.raises(UsageError, match="expected"):
+    for wrong in (
+        *({"smallest": value} for value in (11, float("nan"), float("inf"), "20", None, True)),
+        *({"factor": value} for value in (1.0, 0, "0.7", [0.7])),
+        *({"thresholds": value} for value in ((0.5, 0.5, 1.5), 0.5, (0.5, 0.5), "678", (0.6, "0.7", 0.7), None)),
+    ):
+        ((key, value),) = wrong.items()
+        with pytest.raises(UsageError, match=rf"{key} (is|are) {re.escape(repr(value))}; expected"):
             Settings(**wrong)  # type: ignore[arg-type]
+    same = Settings(smallest=40, thresholds=np.array([0.5, 0.25, 1], np.float32))  # type: ignore[arg-type]
+    assert same == Settings(smallest=40.0, thresholds=(0.5, 0.25, 1.0))
+    assert json.loads(json.dumps(same.to_dict()))["thresholds"] == [0.5, 0.25, 1.0]
     for device in ("tpu", "meta", "nonsense"):
-        with pytest.raises(UsageError, match="Expected auto, cpu"):
+        with pytest.raises(UsageError, match="Known: auto, cpu"):
             detect([], device=device)
 
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble_fer.data.importing import store_faces
-from ensemble_fer.data.splits import deal, make_split, parse_split, split_of
+from ensemble_fer.data.splits import deal, make_split, parse_split, split_of, twins_in
 from ensemble_fer.data.twins import groups_of
 from ensemble_fer.errors import BadData, UsageError
 from ensemble_fer.store import Store
-from ensemble_fer.types import N_CLASSES, FaceSet, Role, TwinMap
+from ensemble_fer.types import N_CLASSES, FaceSet, Role, Split, TwinMap
 
 
 def twins_from(groups: np.ndarray) -> TwinMap:
@@ -243,3 +243,26 @@ def test_injected_rows_train_or_are_out_and_change_no_other_part(n, more, seed, 
     assert not np.isin(groups[added], groups[tested]).any()
     expected = [row for row in range(n, n + more) if groups[row] not in groups[tested]]
     assert added.tolist() == expected
+    # A row that this split leaves out links no test row to training: the set without any says the same of each row,
+    # as far as its own faces go.
+    own_twins, part = twins_in(split, faces, twins), split.test_rows
+    if not name.startswith("official"):
+        assert not own_twins.have_twin_in(part, split.train_rows).any()
+    known = base_twins.have_twin_in(part, plain.train_rows)
+    assert np.array_equal(own_twins.have_twin_in(part, split.train_rows), known)
+    together = own_twins.groups[part][:, None] == own_twins.groups[part]
+    assert np.array_equal(together, base_twins.groups[part][:, None] == base_twins.groups[part])
+    assert twins_in(plain, base, base_twins) is base_twins
+
+
+def test_a_row_between_a_test_row_and_training_counts_only_while_it_trains():
+    faces = faces_from(np.zeros(4, np.uint8), np.array([0, 0, 3, 3], np.uint8))
+    pairs = np.array([[0, 2], [1, 2], [1, 3]])
+    ones = np.ones(3, np.float32)
+    twins = TwinMap(groups_of(pairs, 4), pairs, ones, ones, np.zeros(3, bool))
+    none = np.zeros(0, np.int64)
+    assert twins.have_twin_in(np.array([0]), np.array([1])).all()
+    without = twins_in(Split("kfold:3:0", np.array([1, 3]), none, np.array([0])), faces, twins)
+    assert not without.have_twin_in(np.array([0]), np.array([1, 3])).any()
+    assert without.groups.tolist() == [0, 1, 2, 1]
+    assert without.pairs.tolist() == [[1, 3]]

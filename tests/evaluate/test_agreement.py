@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble_fer.cli.evaluation import print_agreement
+from ensemble_fer.cli.evaluation import print_agreement, votes_text
 from ensemble_fer.data.votes import agreement_of, is_top, join_votes, votes_of
 from ensemble_fer.evaluate.agreement import by_agreement
 from ensemble_fer.evaluate.metrics import score
@@ -70,10 +70,17 @@ def test_evaluate_shows_it_where_votes_were_joined(
     top = is_top(votes.seven[rows], done.predictions.labels)
     assert found == by_agreement(done.predictions, agreement_of(votes)[rows], top)
     assert sum(one["rows"] for one in found) == len(rows)
-    print_agreement(found)
+    assert done.votes is not None
+    print_agreement(found, votes_text(done.votes))
     shown = capsys.readouterr().out
-    assert "Accuracy by annotator agreement" in shown
+    assert f"Accuracy by annotator agreement, votes {done.votes.id} of v.csv" in shown
     assert "70 to 90" in shown
+    other = file_of(tmp_path / "w.csv", making.face_set(), votes_on(making.face_set(), seed=1))
+    join_votes(store, other, data)
+    now = evaluate(store, "first", role="select", quiet=True)
+    assert now.votes is not None
+    assert votes_text(now.votes) == f"votes {now.votes.id} of w.csv"
+    assert now.votes.id != done.votes.id
     # A score that is kept can be read when the faces are gone.
     data.path.rename(tmp_path / "elsewhere")
     assert evaluate(store, "first", role="select", quiet=True).report.by_agreement is None

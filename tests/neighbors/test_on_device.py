@@ -50,4 +50,5 @@ def test_which_device_searches(monkeypatch):
     with pytest.raises(MissingError, match="--device cpu"):
         on_device.torch_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert on_device.torch_device("cuda:1") == torch.device("cuda:1")

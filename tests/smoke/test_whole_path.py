@@ -133,4 +133,4 @@ def test_the_store_is_whole_and_members_of_an_ensemble_stay(walk: Walk) -> None:
     assert walk.json("store", "check")["problems"] == []
     done = CliRunner().invoke(app, ["runs", "remove", "tour-ros", "--store", str(walk.store)])
     assert done.exit_code == 1
-    assert "member of ensemble tour" in done.stderr
+    assert "run tour-ros was used to make ensemble tour" in done.stderr

@@ -25,6 +25,7 @@ from ensemble_fer.train import learn, load_member, prepare, train
 from ensemble_fer.train.finetuning import finetuning_recipe
 from ensemble_fer.train.loop import HISTORY
 from ensemble_fer.train.spaces import space_of
+from tests.cli.running import run as run_command
 
 SHORT = Recipe(epochs=2, epoch_rows=96, batch_size=32, precision="float32")
 
@@ -181,6 +182,36 @@ def test_rates_of_head_and_body(store: Store) -> None:
         if key in head:
             assert torch.allclose(value, first[key], atol=1e-5), key
     assert not torch.allclose(weights(run)["body.0.0.weight"], first["body.0.0.weight"], atol=1e-4)
+
+
+def test_a_flag_of_finetune_that_changes_nothing_is_refused(store: Store) -> None:
+    done = run_command("finetune", "first", "--set", "step_epochs=5", "--store", store.root)
+    assert done.exit_code == 2
+    assert "error: step_epochs = 5 would change nothing: it belongs to schedule step" in done.stderr
+
+
+def test_paths_of_a_recipe_are_those_of_the_folder_where_it_was_written(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "net.py").write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(2304, 7))\n"
+    )
+    save_file(weights(store.get("run", "first")), here / "w.safetensors")
+    monkeypatch.chdir(here)
+    recipe = replace(SHORT, model="net.py:build")
+    asked = prepare(store, recipe, quiet=True)
+    assert asked.recipe.model == "net.py:build"
+    monkeypatch.chdir(there)
+    for wrong, said in (({"model": "net.py:build"}, "--model"), ({"weights": "w.safetensors"}, "--weights FILE")):
+        with pytest.raises(MissingError, match=rf"cannot be read from {there}.* as they were typed.*{said}"):
+            prepare(store, replace(SHORT, **wrong), quiet=True)
+    again = prepare(store, replace(recipe, model="../here/net.py:build"), quiet=True)
+    assert (again.spec, again.inputs) == (asked.spec, asked.inputs), "the same file is the same run"
+    monkeypatch.setenv("HOME", str(here))
+    assert prepare(store, replace(recipe, model="~/net.py:build"), quiet=True).spec == asked.spec
 
 
 def test_own_module_is_kept_with_the_run(store: Store, tmp_path: Path) -> None:

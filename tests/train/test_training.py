@@ -25,7 +25,7 @@ from ensemble_fer.data.splits import split_of
 from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
 from ensemble_fer.evaluate.metrics import macro_f1
 from ensemble_fer.evaluate.predictions import load_predictions
-from ensemble_fer.resample import make_resampling
+from ensemble_fer.resample import load_resampling, make_resampling
 from ensemble_fer.store import Artifact, NameMoved, Store
 from ensemble_fer.train import load_member, predict_rows, running, train
 from ensemble_fer.train.loop import HISTORY
@@ -247,3 +247,21 @@ def test_member_learns_what_augmented_batches_show(trained: tuple[Store, Artifac
     _, run = trained
     history = [json.loads(line) for line in run.file(HISTORY).read_text().splitlines()]
     assert history[-1]["train_loss"] < history[0]["train_loss"] < 2.5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        (Recipe(epochs=3, learning_rate=0.2), "compact-none-s0"),
+        (Recipe(loss="focal", seed=3), "compact-none-focal-s3"),
+        (Recipe(loss="ldam", optimizer="adamw", split="official-clean"), "compact-none-ldam-adamw-s0-official-clean"),
+        (Recipe(train_on="train+select", labels="votes"), "compact-none-votes-train+select-s0"),
+        (resolve_recipe(model="vggnet"), "vggnet-none-s0"),
+        (resolve_recipe(model="vggnet", schedule="cosine"), "vggnet-none-cosine-s0"),
+        (resolve_recipe(model="timm:resnet10t", optimizer="sgd"), "timm-resnet10t-none-sgd-s0"),
+    ],
+)
+def test_a_run_is_named_by_what_was_chosen(trained: tuple[Store, Artifact], recipe: Recipe, name: str) -> None:
+    store, run = trained
+    rows = load_resampling(store.by_id("resampling", run.inputs[3]))
+    assert running.automatic_name(recipe, rows) == name

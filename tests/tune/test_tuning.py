@@ -70,7 +70,7 @@ def test_a_finished_search_and_what_it_leaves(store: Store) -> None:
     text = made.file("best.toml").read_text()
     assert text.startswith("# Study compact-optimizer-s0: trial ")
     best = resolve_recipe(made.file("best.toml"))
-    assert best.tuned == "study compact-optimizer-s0, 5 trials on the select part"
+    assert best.tuned == "study compact-optimizer-s0, 5 trials on the select part of split official of synthetic"
     assert best.learning_rate == metrics["best"]["changes"]["learning_rate"]
     assert (best.epochs, best.epoch_rows) == (2, 64)
 
@@ -111,7 +111,7 @@ def test_a_study_does_not_go_on_with_something_else(store: Store) -> None:
         ({"sampler": "tpe"}, "sampler: random, now tpe"),
         ({"seed": 1}, "sampler_seed: 0, now 1"),
     ]:
-        with pytest.raises(UsageError, match=message):
+        with pytest.raises(UsageError, match=rf"{message}.*Another search needs a --name of its own"):
             search(store, 2, **{"name": "mine", "objective": unwanted, **change})
     synth_data(store, rows=220, name="other")
     with pytest.raises(UsageError, match=r"data: .*, now"):

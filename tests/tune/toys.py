@@ -14,7 +14,7 @@ from ensemble_fer.tune.binding import bind
 from ensemble_fer.tune.slots import Slots
 from ensemble_fer.tune.spaces import Space
 from ensemble_fer.tune.storage import sqlite_url
-from ensemble_fer.tune.worker import Candidate, Diverged, Job, open_study
+from ensemble_fer.tune.worker import Candidate, Job, TrialDiverged, open_study
 
 
 def score_of(candidate: Candidate) -> float:
@@ -57,7 +57,7 @@ def half_broken(candidate: Candidate) -> float:
 
 def diverging(candidate: Candidate) -> float:
     candidate.report(1, 0.2)
-    raise Diverged("the loss became nan at step 7")
+    raise TrialDiverged("the loss became nan at step 7")
 
 
 def resuming(candidate: Candidate) -> float:
