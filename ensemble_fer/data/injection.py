@@ -2,11 +2,12 @@
 
 The base's rows come first, as they are; the others follow with the usage Injected, which every split gives to its
 training part alone. An added face that shows the photograph of a row that tests or selects would let a test face train,
-so it is left out and counted. Where each row came from is kept beside the faces.
+so it is left out and counted (``admission.py``). Where each row came from is kept beside the faces.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.data.admission import admitted, fitted, reasons
 from ensemble_fer.data.derived import source_of
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.data.twins import FLAT, among, find_twins, twins_of
+from ensemble_fer.data.twins import THRESHOLDS as TWINS_THRESHOLDS
 from ensemble_fer.data.twins import VERSION as TWINS_VERSION
+from ensemble_fer.data.twins import twins_of
+from ensemble_fer.data.warped import THRESHOLDS as WARPED_THRESHOLDS
+from ensemble_fer.data.warped import VERSION as WARPED_VERSION
+from ensemble_fer.data.warped import WARPED, warped_of
 from ensemble_fer.errors import BadData, UsageError, unknown_name
 from ensemble_fer.files import save_arrays
 from ensemble_fer.store import Artifact, Store, check_name
 from ensemble_fer.types import CLASSES, INJECTED, USAGES, FaceSet, TwinMap, frozen
 
 PROVENANCE = "provenance.npz"
-VERSION = 1
-TESTS = ("PublicTest", "PrivateTest")
+VERSION = 2
+LONGEST = 100
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,15 @@ def inject_data(
     name : str, optional
         The reference to set; ``automatic_name`` by default.
     quiet : bool
-        No progress bar while twins are looked for.
+        No progress bars while copies are looked for.
 
     Returns
     -------
     Artifact
-        Of kind data, made from both: ``faces.npz`` and ``provenance.npz``. Its metrics are those of an import, with
-        ``injected``, a list with one entry for each set that was added (see ``_account``). Bad rows that an import
-        left out are those of the base. The base itself stays as it is.
+        Of kind data, made from both: ``faces.npz``, ``provenance.npz``, and ``warped.npz`` with the pairs of rows that
+        only the wider search joined. Its metrics are those of an import, with ``injected``, a list with one entry for
+        each set that was added (see ``admission.admitted``). Bad rows that an import left out are those of the base.
+        The base itself stays as it is.
 
     Raises
     ------
@@ -117,7 +124,8 @@ def inject_data(
         raise UsageError(f"{name!r} is what a set that goes in is called. Give the new set a name of its own.")
     spec = {
         "injected": {"classes": named, "limit": limit, "seed": None if limit is None else seed},
-        "twins_version": TWINS_VERSION,
+        "twins": {"version": TWINS_VERSION, **TWINS_THRESHOLDS},
+        "warped": {"version": WARPED_VERSION, **WARPED_THRESHOLDS},
         "version": VERSION,
     }
     found: list[TwinMap] = []
@@ -126,11 +134,11 @@ def inject_data(
         faces, theirs = load_faces(base), load_faces(source)
         rows = _drawn(theirs, named, limit, seed, store.name_of(source))
         images, converted = fitted(theirs.images[rows], faces.images.shape[1:])
-        kept, twins, account = _honest(faces, images, quiet)
+        kept, twins, warped, account = admitted(faces, images, warped_of(base), quiet)
         if not len(kept):
             raise BadData(
                 store.name_of(source),
-                [f"none of {len(rows):,} faces may be added: {_reasons(account)}"],
+                [f"none of {len(rows):,} faces may be added: {reasons(account)}"],
                 "These show photographs that select or test, or nothing. Take another set, or other classes.",
             )
         found.append(twins)
@@ -149,6 +157,7 @@ def inject_data(
             set=np.append(before.set, np.full(len(kept), len(before.sets), np.int32)),
             row=np.append(before.row, rows[kept].astype(np.int32)),
         )
+        save_arrays(folder / WARPED, **vars(warped))
         step = {"from": source.id, "name": store.name_of(source), **spec["injected"]}
         counts = {"offered": theirs.counts(rows), "added": theirs.counts(rows[kept])}
         same = {key: base.metrics[key] for key in ("left_out", "skipped") if key in base.metrics}
@@ -173,9 +182,13 @@ def inject_data(
 def automatic_name(
     store: Store, base: Artifact, source: Artifact, classes: Sequence[str], limit: int | None, seed: int
 ) -> str:
-    """``<base>+<source>-<class>+<class>[-<limit>-s<seed>]``, as a name may be."""
+    """``<base>+<source>-<class>+<class>[-<limit>-s<seed>]``; one that would be too long ends with a hash of itself."""
     parts = [f"{store.name_of(base)}+{store.name_of(source)}", "+".join(classes)]
-    return "-".join([*parts, *([str(limit), f"s{seed}"] if limit is not None else [])])[:100]
+    name = "-".join([*parts, *([str(limit), f"s{seed}"] if limit is not None else [])])
+    if len(name) <= LONGEST:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST - len(mark) - 1]}-{mark}"
 
 
 def provenance_of(data: Artifact) -> Provenance | None:
@@ -208,35 +221,6 @@ def injected_text(store: Store, data: Artifact, training: int | None = None) -> 
     return text + (f", {training:,} of them in training" if training not in (None, added) else "")
 
 
-def fitted(images: NDArray[np.uint8], shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
-    """Pictures of the size of a base's: the middle square, made smaller or larger, and gray.
-
-    Parameters
-    ----------
-    images : uint8 [n, h, w] or [n, h, w, 3]
-    shape : (h, w) or (h, w, 3)
-        Of the base's pictures. Where these have colours, gray goes to all three.
-
-    Returns
-    -------
-    uint8 [n, *shape], and how many had to be changed
-    """
-    from PIL import Image
-
-    from ensemble_fer.data.readers import middle_square
-
-    if images.shape[1:] == shape or not len(images):
-        return images.reshape(-1, *shape), 0
-    height, width = shape[:2]
-    out = np.empty((len(images), height, width), np.uint8)
-    for row, image in enumerate(images):
-        gray = Image.fromarray(image).convert("L")
-        if gray.size != (width, height):
-            gray = gray.crop(middle_square(*gray.size)).resize((width, height), Image.Resampling.BILINEAR)
-        out[row] = np.asarray(gray)
-    return (np.stack([out] * 3, axis=3) if len(shape) == 3 else out), len(images)
-
-
 def _drawn(faces: FaceSet, classes: Sequence[str], limit: int | None, seed: int, name: str) -> NDArray[np.int64]:
     """Rows of these classes, ascending; at most ``limit`` of each. A class draws by itself, whatever else is named."""
     chosen = []
@@ -249,52 +233,3 @@ def _drawn(faces: FaceSet, classes: Sequence[str], limit: int | None, seed: int,
             rows = np.random.default_rng([seed, code]).permutation(rows)[:limit]
         chosen.append(rows)
     return np.sort(np.concatenate(chosen))
-
-
-def _honest(faces: FaceSet, images: NDArray[np.uint8], quiet: bool) -> tuple[NDArray[np.int64], TwinMap, dict]:
-    """Which of these pictures may join a set of faces, the twins of what comes out, and an account.
-
-    Returns
-    -------
-    int64 [k]
-        Places of those that may, ascending.
-    TwinMap
-        Of the faces and these behind them.
-    dict
-        ``left_out``: ``flat`` (no face: less than one grey level of variation), ``twins_of_PublicTest``,
-        ``twins_of_PrivateTest`` (a row may be both), ``rows`` in all. Of those that were added,
-        ``twins_of_training`` show a photograph that is in the training rows of the base too, and ``copies`` equal an
-        earlier row byte for byte.
-    """
-    n = len(faces)
-    # One by one: all at once would hold every pixel as eight bytes.
-    shown = np.flatnonzero([image.std() >= FLAT for image in images])
-    joined = np.concatenate([faces.images, images[shown]])
-    twins = find_twins(joined, quiet=quiet)
-    added = np.arange(n, len(joined))
-    tests = {usage: twins.have_twin_in(added, faces.rows_of(usage)) for usage in TESTS}
-    out = np.logical_or.reduce(list(tests.values()))
-    kept = np.concatenate([np.arange(n), added[~out]])
-    training = np.flatnonzero(~np.isin(faces.usage, [USAGES.index(usage) for usage in TESTS]))
-    seen: set[bytes] = {image.tobytes() for image in faces.images}
-    copies = 0
-    for image in joined[added[~out]]:
-        content = image.tobytes()
-        copies += content in seen
-        seen.add(content)
-    account = {
-        "left_out": {
-            "rows": len(images) - int((~out).sum()),
-            "flat": len(images) - len(shown),
-            **{f"twins_of_{usage}": int(found.sum()) for usage, found in tests.items()},
-        },
-        "twins_of_training": int(twins.have_twin_in(added[~out], training).sum()),
-        "copies": copies,
-    }
-    return shown[~out], among(twins, kept), account
-
-
-def _reasons(account: dict) -> str:
-    left_out = account["left_out"]
-    shows = [f"{left_out[f'twins_of_{usage}']:,} show a photograph of {usage}" for usage in TESTS]
-    return ", ".join([*shows, f"{left_out['flat']:,} show nothing"])

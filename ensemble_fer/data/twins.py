@@ -265,7 +265,7 @@ def twins_of(
     data = source_of(store, data)
 
     def write(folder: Path) -> dict:
-        twins = known or find_twins(load_faces(data).images, quiet=quiet)
+        twins = known or _searched(data, quiet)
         save_arrays(
             folder / "twins.npz",
             groups=twins.groups,
@@ -285,3 +285,11 @@ def twins_of(
 
     made = store.put("twins", {"version": VERSION, **THRESHOLDS}, [data.id], write)
     return made, TwinMap(**made.arrays("twins.npz"))
+
+
+def _searched(data: Artifact, quiet: bool) -> TwinMap:
+    """Twins looked for anew, with the pairs that a wider search found when faces were added to the set."""
+    from ensemble_fer.data.warped import joined, warped_of
+
+    images = _to_side(load_faces(data).images)
+    return joined(find_twins(images, quiet=quiet), images, warped_of(data))

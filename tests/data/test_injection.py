@@ -10,12 +10,15 @@ import pytest
 
 from ensemble_fer.data.audit import audit
 from ensemble_fer.data.importing import load_faces, store_faces
-from ensemble_fer.data.injection import inject_data, injected_text, provenance_of
+from ensemble_fer.data.injection import automatic_name, inject_data, injected_text, provenance_of
 from ensemble_fer.data.planting import twin_of, watermarks
 from ensemble_fer.data.showing import show_faces
 from ensemble_fer.data.splits import split_of
 from ensemble_fer.data.synthetic import draw_faces
+from ensemble_fer.data.twins import THRESHOLDS as TWINS_THRESHOLDS
+from ensemble_fer.data.twins import VERSION as TWINS_VERSION
 from ensemble_fer.data.twins import find_twins, twins_of
+from ensemble_fer.data.warped import THRESHOLDS as WARPED_THRESHOLDS
 from ensemble_fer.errors import BadData, UsageError
 from ensemble_fer.looks import Look, count_look
 from ensemble_fer.resample import check_lineage, load_resampling, make_resampling
@@ -86,7 +89,7 @@ def test_the_base_comes_first_as_it_was_and_the_others_train_only(shared, base_f
 def test_prints_of_test_rows_are_left_out_and_counted(shared, base_faces, other_faces) -> None:
     *_, made = shared
     (step,) = made.metrics["injected"]
-    assert step["left_out"] == {"rows": 7, "flat": 1, "twins_of_PublicTest": 3, "twins_of_PrivateTest": 3}
+    assert step["left_out"] == {"rows": 7, "flat": 1, "twins_of_PublicTest": 3, "twins_of_PrivateTest": 3, "warped": 0}
     assert step["twins_of_training"] == 3
     assert step["copies"] == 0  # within a grey level, but not the same bytes
     came = provenance_of(made)
@@ -141,7 +144,12 @@ def test_the_same_request_is_answered_from_disk_and_another_is_not(shared, monke
     asked = [{"limit": 4}, {"limit": 4, "seed": 1}, {"limit": 5}, {"classes": ["angry"]}, {"classes": WANTED[:2]}]
     others = [inject_data(store, base, other, **{"classes": WANTED, **more}, quiet=True) for more in asked]
     assert len({made.id, *(one.id for one in others)}) == 6
-    monkeypatch.setattr("ensemble_fer.data.injection.find_twins", lambda *a, **k: pytest.fail("searched again"))
+    assert made.spec["twins"] == {"version": TWINS_VERSION, **TWINS_THRESHOLDS}
+    assert made.spec["warped"]["detail"] == WARPED_THRESHOLDS["detail"]
+    monkeypatch.setitem(WARPED_THRESHOLDS, "detail", 0.99)
+    assert inject_data(store, base, other, classes=WANTED, name="stricter", quiet=True).id != made.id
+    monkeypatch.undo()
+    monkeypatch.setattr("ensemble_fer.data.injection.admitted", lambda *a, **k: pytest.fail("searched again"))
     assert inject_data(store, base, other, classes=WANTED, seed=9, quiet=True).id == made.id
     assert inject_data(store, base, other, classes=[*WANTED, "angry"], quiet=True).id == made.id
 
@@ -202,6 +210,22 @@ def test_bad_rows_of_the_base_stay_counted(store: Store, base_faces, other_faces
     base = store_faces(store, base_faces, lost, skipped=["line 3: bad", "line 9: bad"])
     made = inject_data(store, base, store_faces(store, other_faces, {}), classes=["fear"], quiet=True)
     assert made.metrics["left_out"] == lost["left_out"]
+
+
+def test_long_names_of_different_injections_differ(store: Store, base_faces, other_faces) -> None:
+    base = store_faces(store, base_faces, {})
+    kinds = [
+        FaceSet(other_faces.images[k:], other_faces.labels[k:], other_faces.usage[k:], "long" * 24 + "ab"[k])
+        for k in (0, 1)
+    ]
+    first, second = (store_faces(store, faces, {}) for faces in kinds)
+    asked = [(first, 4, 0), (second, 4, 0), (first, 5, 0), (first, 4, 1), (first, None, 0)]
+    names = [automatic_name(store, base, one, WANTED, limit, seed) for one, limit, seed in asked]
+    assert len(set(names)) == 5
+    assert all(len(name) == 100 and name.startswith("base+longlong") for name in names)
+    assert names[0] == automatic_name(store, base, first, WANTED, 4, 0)
+    made = inject_data(store, base, first, classes=WANTED, limit=4, quiet=True)
+    assert store.refs("data")[names[0]] == made.id
 
 
 def test_looks_at_test_faces_count_across_both_sets(shared) -> None:
