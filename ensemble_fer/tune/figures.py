@@ -13,23 +13,23 @@ from ensemble_fer.files import write_atomic
 from ensemble_fer.tune.results import Slice
 
 _BLUE, _GRAY = "#2171b5", "#9a9a9a"
-_COLUMNS = 4
+_COLUMNS, _BETWEEN = 4, 0.3
 _PANEL, _GAP, _LEFT, _TOP = (2.8, 1.9), 0.95, 0.75, 0.75  # inches; the gap holds the names of choices
 
 
-def importance_figure(importance: dict[str, float], path: Path, *, title: str) -> Path:
-    """A bar for each parameter, the most important on top."""
+def importance_figure(importance: dict[str, float], path: Path, *, title: str, complete: int) -> Path:
+    """A bar for each parameter, the most important on top, and of how many complete trials that is said."""
     height = 1.1 + 0.28 * max(4, len(importance))
     figure = _figure(7.0, height)
     axes = figure.add_axes((0.3, 0.6 / height, 0.66, 1 - 1.1 / height))
     names = list(importance)[::-1]
     if names:
         bars = axes.barh(names, [100 * importance[name] for name in names], color=_BLUE)
-        axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
+        axes.bar_label(bars, [_percent(importance[name]) for name in names], padding=3, fontsize=8)
         axes.set_xlim(0, 112 * max(importance.values()))
     else:
         _say_nothing(axes, "too few complete trials that differ")
-    axes.set_xlabel("share in being among the best trials (PED-ANOVA)")
+    axes.set_xlabel(f"share in being among the best of {complete} complete trials, % (PED-ANOVA)")
     _finish(figure, title)
     return _save(figure, path)
 
@@ -38,15 +38,15 @@ def slices_figure(slices: list[Slice], path: Path, *, title: str) -> Path:
     """One panel for each parameter: its values beside the macro-F1 that was reached with them."""
     columns = min(_COLUMNS, max(2, len(slices)))
     lines = max(1, math.ceil(len(slices) / columns))
-    width, height = _LEFT + columns * (_PANEL[0] + 0.15), _TOP + lines * (_PANEL[1] + _GAP)
+    width, height = _LEFT + columns * (_PANEL[0] + _BETWEEN), _TOP + lines * (_PANEL[1] + _GAP)
     figure = _figure(width, height)
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
     figure.subplots_adjust(
         left=_LEFT / width,
-        right=1 - 0.15 / width,
+        right=1 - _BETWEEN / width,
         bottom=_GAP / height,
         top=1 - _TOP / height,
-        wspace=0.15 / _PANEL[0],
+        wspace=_BETWEEN / _PANEL[0],
         hspace=_GAP / _PANEL[1],
     )
     for axes, drawn in zip(grid.flat, slices, strict=False):
@@ -99,8 +99,12 @@ def _set_log(axes: Any, places: np.ndarray) -> None:
     axes.set_xscale("log")
     decades = math.log10(places.max() / places.min()) if len(places) and places.min() > 0 else 0.0
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades >= 2 else (1.0, 3.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.0e}".replace("e-0", "e-")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: _short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    return f"{value:g}" if 0.01 <= value < 1000 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _figure(width: float, height: float) -> Any:
@@ -110,6 +114,10 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 or not share else "< 1 %"
 
 
 def _say_nothing(axes: Any, why: str) -> None:

@@ -270,7 +270,7 @@ def _write(folder: Path, job: Job, data: str, slots: Slots, workers: int) -> dic
     (folder / "trials.json").write_text(trials_json(rows), encoding="utf-8")
     (folder / "trials.csv").write_text(trials_csv(rows), encoding="utf-8")
     title = f"{job.study}: {finished} trials"
-    importance_figure(importance, folder / "importance.png", title=title)
+    importance_figure(importance, folder / "importance.png", title=title, complete=counts["complete"])
     slices_figure(slices_of(trials, rows), folder / "slices.png", title=title)
     return {
         "name": job.study,
