@@ -103,7 +103,7 @@ def table(rows: list[dict]) -> str:
     """The page's table in Markdown, the best macro-F1 first; those with fewer steps behind."""
     ranked = sorted(rows, key=lambda row: (row["model"] in FEWER, -row["macro_f1"]))
     lines = [
-        "| member | steps of faces | macro-F1 | accuracy | parameters | MFLOPs (multiply-adds) a face | seconds an epoch |",
+        "| member | steps of faces | macro-F1 | accuracy | parameters | MFLOPs a face | seconds an epoch |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in ranked:
