@@ -96,6 +96,7 @@ def join_protocols(protocols: Sequence[Protocol]) -> Protocol:
         resampling=" + ".join(p.resampling for p in protocols),
         resampled_where=_named(p.resampled_where for p in protocols),
         trained_on=_named(p.trained_on for p in protocols),
+        votes=_named(p.votes for p in protocols if p.votes),
         chosen_by=_named(p.chosen_by for p in protocols),
         pretraining=_named(p.pretraining for p in protocols),
         rows_left_out=max(p.rows_left_out for p in protocols),

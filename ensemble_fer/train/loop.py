@@ -33,10 +33,12 @@ from ensemble_fer.train.winograd import FastConvolutions
 HISTORY = "history.jsonl"
 # A long epoch is saved in between too, so that a kill costs minutes at most.
 SAVE_EVERY_SECONDS = 120.0
+# Faces that are asked whether the network still answers with numbers, where no select part is.
+PROBED = 64
 
 
 class Diverged(EnsembleFerError):
-    """A training whose loss is no longer a number."""
+    """A training whose loss, weights or answers are no longer numbers."""
 
 
 class ResumedOtherwise(UserWarning):
@@ -82,7 +84,7 @@ def fit(
     KeyboardInterrupt
         On SIGINT or SIGTERM, after the step under way; the checkpoint is written.
     Diverged
-        The loss is no longer a number.
+        The loss is no longer a number, or the answers, or the weights, at the end of an epoch.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -147,8 +149,12 @@ def fit(
                 }
                 if len(select_labels):
                     logits = predict_rows(scored, select_images, device=device)
+                    _check_numbers(np.isfinite(logits).all(), latest["epoch"], recipe)
                     latest["accuracy"] = accuracy(select_labels, logits)
                     latest["macro_f1"] = macro_f1(select_labels, logits)
+                else:
+                    some = predict_rows(scored, batches.images[:PROBED].cpu().numpy(), device=device)
+                    _check_numbers(np.isfinite(some).all(), latest["epoch"], recipe)
                 state.history.append(latest)
                 state.loss_sum, state.loss_steps = 0.0, 0
                 if not len(select_labels) or latest["macro_f1"] > max(state.scores[:-1], default=-1.0):
@@ -174,6 +180,15 @@ def steps_of(recipe: Recipe, count: int) -> tuple[int, int]:
     """Optimizer steps of one epoch over ``count`` training rows, and of all epochs."""
     epoch_steps = max(1, (recipe.epoch_rows or count) // recipe.batch_size)
     return epoch_steps, epoch_steps * recipe.epochs
+
+
+def _check_numbers(finite: bool | np.bool_, epoch: int, recipe: Recipe) -> None:
+    """A step can break the weights after its own loss was still a number."""
+    if not finite:
+        raise Diverged(
+            f"the network no longer answers with numbers after epoch {epoch}. Lower learning_rate (now "
+            f"{recipe.learning_rate}) or weight_decay (now {recipe.weight_decay})."
+        )
 
 
 def _frozen_stages(recipe: Recipe, epoch: int) -> int:

@@ -153,6 +153,7 @@ def protocol_of(store: Store, prepared: Prepared, pretraining: str) -> Protocol:
         split=prepared.split.name,
         role=role,
         trained_on=recipe.train_on,
+        votes=votes_text(recipe),
         resampling=prepared.rows.title,
         chosen_by=chosen_by + (f"; its recipe by {recipe.tuned}" if recipe.tuned else ""),
         rows_left_out=left_out(prepared.data, prepared.faces, prepared.split.select),
@@ -160,6 +161,13 @@ def protocol_of(store: Store, prepared: Prepared, pretraining: str) -> Protocol:
         pretraining=pretraining,
         seed=recipe.seed,
     )
+
+
+def votes_text(recipe: Recipe) -> str:
+    """What annotators' votes did to the training rows, for the stamp; empty if nothing."""
+    parts = ["annotators' votes as soft labels"] if recipe.labels == "votes" else []
+    left = {"not_a_face": "rows voted not a face left out", "no_majority": "rows without a majority of votes left out"}
+    return ", ".join([*parts, *([left[recipe.leave_out]] if recipe.leave_out in left else [])])
 
 
 def automatic_name(recipe: Recipe, rows: Resampling) -> str:

@@ -16,6 +16,7 @@ class Protocol:
     """How a score was obtained. Every score carries one.
 
     ``injected`` says which faces of other sets were added to training, and is empty where none were.
+    ``votes`` says what annotators' votes did to training, and is empty where none were used.
     ``rows_left_out`` counts bad rows that the import passed over, ``faceless_dropped`` the rows that this part is
     without because a detector found no face in them: what is left is easier.
     ``looks`` counts the scores of test parts that share a face with this one, ``chosen_on`` the faces of this test part
@@ -35,6 +36,7 @@ class Protocol:
     rows_left_out: int = 0
     faceless_dropped: int = 0
     injected: str = ""
+    votes: str = ""
     pretraining: str = "none"
     seed: int | None = 0
     looks: int = 0
@@ -52,10 +54,11 @@ class Protocol:
     def line(self) -> str:
         """One line for under a table."""
         data = f"{self.data} (with {self.injected})" if self.injected else self.data
+        trained_on = self.trained_on + (f" ({self.votes})" if self.votes else "")
         text = (
             f"{'LEAKY (' + '; '.join(self.leaks) + ') · ' if self.leaks else ''}"
             f"data {data} · split {self.split} · {self.role} part · resampling {self.resampling} "
-            f"({self.resampled_where}) · trained on {self.trained_on} · chosen by {self.chosen_by} · tta {self.tta} · "
+            f"({self.resampled_where}) · trained on {trained_on} · chosen by {self.chosen_by} · tta {self.tta} · "
             f"pretraining {self.pretraining} · seed {'various' if self.seed is None else self.seed}"
         )
         if self.rows_left_out:
