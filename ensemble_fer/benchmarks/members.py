@@ -20,10 +20,10 @@ from ensemble_fer.config import MODELS, Recipe, resolve_recipe
 from ensemble_fer.files import write_atomic
 from ensemble_fer.models.cost import flops
 from ensemble_fer.report import evaluate
-from ensemble_fer.runtime import machine
+from ensemble_fer.runtime import cpu_count, machine
 from ensemble_fer.store import Store
 from ensemble_fer.train import load_member, train
-from ensemble_fer.train.device import keep_freed_memory
+from ensemble_fer.train.device import keep_freed_memory, set_threads
 from ensemble_fer.train.winograd import FastConvolutions
 
 # One recipe for all, since it is the networks that are compared; dropout is each one's own. 2,000 steps of 16 faces,
@@ -78,9 +78,9 @@ def row_of(store: Store, model: str, data: str, threads: int | None) -> dict:
     }
 
 
-def seconds_an_epoch(store: Store, row: dict, threads: int) -> float:
-    """Seconds that the steps of one epoch of the official training part take; for a machine that does nothing else."""
-    torch.set_num_threads(threads)
+def seconds_an_epoch(store: Store, row: dict) -> float:
+    """Seconds that the steps of one epoch of the official training part take on all processors, which must be idle."""
+    set_threads(None)
     keep_freed_memory()
     member = load_member(store.by_id("run", row["run"])).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(member.parameters(), 1e-6)
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     parser.add_argument("--data", default="fer2013")
     parser.add_argument("--only", default=",".join(MODELS), help="these members, commas between")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, help="of the trainings; times are those of all processors")
     parser.add_argument("--out", type=Path, default=Path("docs/results/data/members/members.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/results/members.md"))
     parser.add_argument("--no-times", action="store_true", help="on a machine that does other work too")
@@ -145,8 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         before = rows.get(model, {})
         row = row_of(store, model, asked.data, asked.threads)
         if not asked.no_times:
-            threads = asked.threads or torch.get_num_threads()
-            row |= {"seconds_an_epoch": seconds_an_epoch(store, row, threads), "threads": threads}
+            row |= {"seconds_an_epoch": seconds_an_epoch(store, row), "threads": cpu_count()}
         elif before.get("run") == row["run"]:
             row = {**before, **row}
         rows[model] = row
