@@ -194,6 +194,29 @@ def test_commands_say_what_would_change_nothing(tmp_path: Path) -> None:
     assert "warning: step_epochs = 5 of the recipe file would change nothing" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("split=kfold:5:9", "expected kfold:K:I"),
+        ("split=offical", "Did you mean 'official'"),
+        ("model=timm:", "expected timm:NAME"),
+        ("model=mine.py:", "expected FILE.py:FUNCTION"),
+        ("model=mine.py:two words", "expected FILE.py:FUNCTION"),
+    ],
+)
+def test_config_show_refuses_what_train_would_refuse(setting: str, said: str) -> None:
+    done = run("config", "show", "--set", setting)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["split=kfold:5:4", "model=timm:resnet26d", "model=/a:b/mine.py:build"])
+def test_config_show_takes_what_train_may_take(setting: str) -> None:
+    done = run("config", "show", "--set", setting)
+    assert done.exit_code == 0
+    assert setting.partition("=")[2] in done.stdout
+
+
 def test_what_changes_something_or_was_nobodys_setting_is_taken(tmp_path: Path) -> None:
     """Defaults of the key and of the model, written out as a run's recipe.toml has them, are nobody's."""
     with warnings.catch_warnings():

@@ -293,12 +293,33 @@ def config_show(
 ) -> None:
     """Print the recipe that train would use as TOML, each key with where its value comes from."""
     from ensemble_fer.config import checked_recipe, resolve
+    from ensemble_fer.data.splits import parse_split
 
     found = resolve(recipe, settings or (), model=model, resampling=resampled)
-    lines = checked_recipe(found).to_toml().splitlines()
+    resolved = checked_recipe(found)
+    # What train would refuse, as far as that can be told without torch, timm and the user's files.
+    parse_split(resolved.split)
+    _check_form(resolved.model)
+    lines = resolved.to_toml().splitlines()
     if as_json:
         print_json([{"key": s.key, "value": s.value, "source": s.source} for s in found])
         return
     width = max(map(len, lines))
     for line, setting in zip(lines, found, strict=True):
         say(f"{line:<{width}}  # {setting.source}")
+
+
+def _check_form(model: str) -> None:
+    """Raise UsageError for a name of a network or a function that cannot be one."""
+    from ensemble_fer.config import MODELS
+    from ensemble_fer.errors import UsageError
+
+    if model in MODELS:
+        return
+    if model.startswith("timm:"):
+        if not model.removeprefix("timm:").strip():
+            raise UsageError(f"model {model!r}: expected timm:NAME, for instance timm:resnet26d.")
+        return
+    path, _, function = model.rpartition(":")
+    if not path.endswith(".py") or not function.isidentifier():
+        raise UsageError(f"model {model!r}: expected FILE.py:FUNCTION, for instance my_network.py:build.")

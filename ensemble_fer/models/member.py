@@ -64,6 +64,12 @@ class Member(nn.Module):
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
         self.stages = [list(stage) for stage in stages or _children(body)]
         self._still: list[nn.Module] = []
+        self._held: frozenset[str] = frozenset()
+        self.hold_frozen()
+
+    def hold_frozen(self) -> None:
+        """Hold what is frozen now (``requires_grad`` is False) for good: ``freeze`` does not free it."""
+        self._held = frozenset(name for name, p in self.body.named_parameters() if not p.requires_grad)
 
     def crop_of(self, height: int) -> int:
         """Side of the crop for faces of another height than 48: the same share of the face."""
@@ -77,7 +83,7 @@ class Member(nn.Module):
 
     def of_crops(self, crops: Tensor) -> Tensor:
         """Logits of square crops [n, c, c] or [n, c, c, 3], uint8 or float grey levels 0 to 255."""
-        out = self._body_of(crops)
+        out = self.outputs_of(crops)
         return out[0] if isinstance(out, tuple) else out
 
     def loss(self, crops: Tensor, labels: Tensor, loss_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -92,13 +98,14 @@ class Member(nn.Module):
         loss_of : callable
             (logits, labels) to a scalar.
         """
-        out = self._body_of(crops)
+        out = self.outputs_of(crops)
         if not isinstance(out, tuple):
             return loss_of(out.float(), labels)
         first, *others = (loss_of(logits.float(), labels) for logits in out)
         return first + self.auxiliary * torch.stack(others).sum()
 
-    def _body_of(self, crops: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def outputs_of(self, crops: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the body gives for crops as ``of_crops`` takes them: logits, or a tuple with auxiliary ones."""
         x = crops.to(torch.float32) / 255.0
         x = x.permute(0, 3, 1, 2) if crops.dim() == 4 else x.unsqueeze(1)
         if x.shape[1] > self.channels:
@@ -114,7 +121,7 @@ class Member(nn.Module):
         Parameters
         ----------
         stages : int
-            How many; 0 frees all. The head is never frozen.
+            How many; 0 frees all but what the body froze itself, see ``hold_frozen``. The head is never frozen.
         norms : bool
             Train the weights of normalization layers in frozen stages all the same. The statistics of batch norms
             in frozen stages stay.
@@ -122,7 +129,7 @@ class Member(nn.Module):
         Raises
         ------
         UsageError
-            There are fewer stages before the head.
+            There are fewer stages before the head, or nothing is left to train.
         """
         if not 0 <= stages < len(self.stages):
             raise UsageError(
@@ -136,11 +143,17 @@ class Member(nn.Module):
         frozen = False
         for module in self.body.modules():
             for parameter in module.parameters(recurse=False):
-                frozen = places[id(parameter)] in held
-                parameter.requires_grad_(not frozen or (norms and _normalizes(module)))
+                name = places[id(parameter)]
+                frozen = name in held
+                parameter.requires_grad_(name not in self._held and (not frozen or (norms and _normalizes(module))))
             # A batch norm without weights of its own belongs to the stage of what stands before it.
             if frozen and isinstance(module, _BatchNorm):
                 self._still.append(module)
+        if places and not any(parameter.requires_grad for parameter in self.body.parameters()):
+            raise UsageError(
+                f"with {stages} stages frozen, and {len(self._held)} parameters that the network froze itself, no "
+                "parameter is left to train. Set a smaller frozen_stages."
+            )
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Member:

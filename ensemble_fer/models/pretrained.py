@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.models.hub import weights_from_hub
 from ensemble_fer.models.member import Member
+from ensemble_fer.models.paths import typed_path
 from ensemble_fer.models.transfer import one_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
@@ -30,7 +32,8 @@ class Pretrained:
     Parameters
     ----------
     text : str
-        For the stamp: ``timm/resnet18.a1_in1k from the hub``, or ``file NAME sha256 0123456789ab``.
+        For the stamp: ``timm/resnet18.a1_in1k from the hub``, or ``file NAME sha256 0123456789ab, trained on rows
+        unknown here``.
     digest : str
         sha256 of the weights file.
     """
@@ -57,13 +60,38 @@ def start_weights(member: Member, name: str, weights: str) -> Pretrained:
     MissingError
         The file is not here; or the hub cannot be reached and its cache has no such weights.
     UsageError
-        The model has no weights on a hub; or the file is no file of weights, or of another network.
+        The model has no weights on a hub; or the file is no file of weights, or of another network, or its numbers
+        are not finite.
     """
-    file, source = weights_from_hub(name) if weights == "hub" else (Path(weights).expanduser(), "")
+    file, source = weights_from_hub(name) if weights == "hub" else (weights_file(weights), "")
     tensors = read_weights(file)
     load_into(member, tensors, f"{source or file} for model {name}")
     digest = _sha256(file)
-    return Pretrained(f"{source} from the hub" if source else f"file {file.name} sha256 {digest[:12]}", digest)
+    unknown = f"file {file.name} sha256 {digest[:12]}, trained on rows unknown here"
+    return Pretrained(f"{source} from the hub" if source else unknown, digest)
+
+
+def weights_file(text: str) -> Path:
+    """The path of a file of weights as it was typed; whether it is there shows when it is read.
+
+    Raises
+    ------
+    UsageError
+        There is no path, or a folder.
+    MissingError
+        It begins with the home folder of nobody here.
+    """
+    expected = "Expected none, hub, run:NAME, or a safetensors or torch file"
+    if not text.strip():
+        raise UsageError(f"weights is {text!r}. {expected}.")
+    file = typed_path(text)
+    try:
+        folder = file.is_dir()
+    except OSError:  # what stands in the way is said when it is read
+        folder = False
+    if folder:
+        raise UsageError(f"weights {text} is a folder. {expected}.")
+    return file
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -74,7 +102,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     MissingError
         There is no such file.
     UsageError
-        It is neither, damaged, or holds more than tensors.
+        It is neither, damaged, or holds more than plain tensors by name.
     """
     try:
         with file.open("rb") as opened:
@@ -90,7 +118,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
             content = load_file(file)
         elif start[:2] == b"PK" or start[:1] == b"\x80":
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of how torch stores things, which is nobody's concern here
+                content = torch.load(file, map_location="cpu", weights_only=True)
         else:
             raise UsageError(f"{file} is neither a safetensors nor a torch file. Save the tensors as one of these.")
     except UsageError:
@@ -106,9 +136,23 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
+    if not tensors or not all(isinstance(name, str) for name in tensors):
         raise UsageError(f"{file} holds no tensors by name; expected those of module.state_dict().")
+    for name, tensor in tensors.items():
+        if kind := _special(tensor):
+            raise UsageError(f"{file}: {name} is a {kind} tensor. Save plain ones, which hold all of their numbers.")
     return tensors
+
+
+def _special(tensor: Tensor) -> str:
+    """What a tensor is that holds its numbers otherwise than one after the other; nothing if it is plain."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "meta"
+    if tensor.is_quantized:
+        return "quantized"
+    return "" if tensor.layout is torch.strided else "sparse"
 
 
 def load_into(member: Member, tensors: Mapping[str, Tensor], what: str) -> int:
@@ -127,7 +171,8 @@ def load_into(member: Member, tensors: Mapping[str, Tensor], what: str) -> int:
     Raises
     ------
     UsageError
-        Anything before the head is missing, of another shape, or more than the member has; nothing is copied then.
+        Anything before the head is missing, of another shape, or more than the member has; or numbers are not finite,
+        or of another kind than the member's. Nothing is copied then.
     """
     net = member.body
     fitting, problems = _fit(member, tensors)
@@ -144,8 +189,32 @@ def load_into(member: Member, tensors: Mapping[str, Tensor], what: str) -> int:
             f"{what}: {len(problems)} tensors do not fit, first {'; '.join(problems[:SHOWN])}. "
             "Give weights of the same network."
         )
+    expected = net.state_dict()
+    for name, tensor in fitting.items():
+        if not name.endswith("num_batches_tracked") and (problem := _unfit(tensor, expected[name])):
+            raise UsageError(f"{what}: {name} {problem}. Give the weights of a training that came to its end.")
     net.load_state_dict(fitting, strict=False)
     return len(fitting)
+
+
+def _unfit(given: Tensor, expected: Tensor) -> str:
+    """Why the numbers of a tensor cannot take the place of others of the same shape; nothing if they can."""
+    if (given.is_floating_point(), given.is_complex()) != (expected.is_floating_point(), expected.is_complex()):
+        return f"holds {given.dtype}, expected {expected.dtype}"
+    if not given.is_floating_point():
+        return ""
+    try:
+        wide = given.to(expected.dtype)
+        # Where the network has infinite numbers itself, as in a mask, these may be too.
+        wrong = ~wide.isfinite() & expected.isfinite()
+        if not wrong.any():
+            return ""
+        infinite = (wrong & given.to(torch.float64).isfinite()).any()
+    except RuntimeError:  # kinds of numbers that torch only stores
+        return f"holds {given.dtype}, which cannot be made {expected.dtype}"
+    if infinite:
+        return f"holds numbers too large for {expected.dtype}"
+    return f"holds {int(wrong.sum()):,} of {wrong.numel():,} numbers that are not finite"
 
 
 def _fit(member: Member, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

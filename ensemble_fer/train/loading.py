@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors.torch import load_file
 
 from ensemble_fer.errors import EnsembleFerError
-from ensemble_fer.models import Member, build
+from ensemble_fer.models import Member, build, custom
 from ensemble_fer.store import Artifact
 
 WEIGHTS = "weights.safetensors"
@@ -27,7 +27,9 @@ def load_member(run: Artifact) -> Member:
     name = recipe["model"]
     if ".py:" in name:
         name = f"{run.file(MODULE)}:{name.rpartition(':')[2]}"
-    member = build(name, recipe["dropout"])
+        member = custom.build(recipe["dropout"], name, training=False)
+    else:
+        member = build(name, recipe["dropout"])
     try:
         member.load_state_dict(load_file(run.file(WEIGHTS)))
     except RuntimeError as error:

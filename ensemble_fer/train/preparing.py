@@ -18,17 +18,18 @@ from ensemble_fer.data.splits import parse_split, split_of, twins_in
 from ensemble_fer.data.twins import twins_of
 from ensemble_fer.data.votes import left_out, need_votes, soft_labels
 from ensemble_fer.devices import choose_device
-from ensemble_fer.errors import MissingError, SplitMisuse, UsageError, unknown_name
-from ensemble_fer.models import Member, build
-from ensemble_fer.models.pretrained import start_weights
+from ensemble_fer.errors import UsageError, unknown_name
+from ensemble_fer.models import Member
+from ensemble_fer.models.pretrained import start_weights, weights_file
 from ensemble_fer.resample import METHODS, check_lineage, load_resampling, make_resampling
 from ensemble_fer.resample.resampling import warn_of
 from ensemble_fer.store import Artifact, Store, need_data
 from ensemble_fer.train.batches import Batches
 from ensemble_fer.train.checkpoint import State
 from ensemble_fer.train.device import choose_precision
-from ensemble_fer.train.loading import WEIGHTS, load_member
+from ensemble_fer.train.loading import load_member
 from ensemble_fer.train.loop import fit
+from ensemble_fer.train.starting import new_member, read_typed, run_of_weights, start_of, stdout_spared
 from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
 
 # Raised when the same recipe gives other weights than before: old runs are not taken for new ones.
@@ -54,6 +55,8 @@ class Prepared:
         The run whose weights the training starts from.
     spec, inputs : dict, list of str
         What the run's id is made from.
+    module : bytes or None
+        The file of a user's own architecture: what is trained and kept, whatever becomes of the file.
     """
 
     recipe: Recipe
@@ -68,6 +71,7 @@ class Prepared:
     start: Artifact | None
     spec: dict
     inputs: list[str]
+    module: bytes | None = None
 
     @property
     def select_rows(self) -> NDArray[np.int64]:
@@ -115,7 +119,8 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
     SplitMisuse
         The resampling shows rows that are not training rows of the split, or the weights come from another split.
     UsageError
-        A split without training or select rows, a batch larger than the training set, weights of another model.
+        A split without training or select rows, a batch larger than the training set, weights of another model, or
+        what is no file of weights.
     MissingError
         A file of weights or of a module, or votes, that are not there.
     """
@@ -155,18 +160,23 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
             "Set a batch_size that is not larger."
         )
 
+    module = None
     if ".py:" in recipe.model:
         file, _, function = recipe.model.rpartition(":")
+        module = read_typed(file, "module", "--model FILE.py:FUNCTION")
         spec["recipe"]["model"] = f"{Path(file).name}:{function}"
-        spec["model_sha256"] = _sha256(Path(file), "module", "--model FILE.py:FUNCTION")
+        spec["model_sha256"] = hashlib.sha256(module).hexdigest()
     start, weights = None, recipe.weights
     if weights not in ("none", "hub") and not weights.startswith("run:"):
+        path = weights_file(weights)
         spec["recipe"]["weights"] = "file"
-        spec["weights_sha256"] = _sha256(Path(weights), "file of weights", "--weights FILE")
+        content = read_typed(weights, "file of weights", "--weights FILE")
+        spec["weights_sha256"] = hashlib.sha256(content).hexdigest()
         # The file of a run of this store is that run, and bound to what it has seen.
-        weights = next((f"run:{run.id}" for run in store.all("run") if _weights_of(run) == spec["weights_sha256"]), "")
+        known = run_of_weights(store, path, spec["weights_sha256"])
+        weights = f"run:{known.id}" if known else ""
     if weights.startswith("run:"):
-        start = _start_of(store, weights, spec, recipe, data_artifact, split_artifact)
+        start = start_of(store, weights, spec, recipe, data_artifact, split_artifact)
         inputs.append(start.id)
         kept = replace(kept, weights=f"run:{start.id}")
         spec["recipe"]["weights"] = "run"
@@ -184,6 +194,7 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
         start,
         spec,
         inputs,
+        module,
     )
 
 
@@ -218,7 +229,7 @@ def learn(
     recipe = prepared.recipe
     chosen = choose_device(device)
     torch.manual_seed(recipe.seed)
-    member = build(recipe.model, recipe.dropout)
+    member = new_member(recipe, prepared.module, folder)
     pretraining = "none"
     if prepared.start is not None:
         member.load_state_dict(load_member(prepared.start).state_dict())
@@ -226,7 +237,10 @@ def learn(
         pretraining = f"run {prepared.start.id} (chosen by {before.get('chosen_by', 'what is not known')}"
         pretraining += f"; from {before['pretraining']})" if before.get("pretraining", "none") != "none" else ")"
     elif recipe.weights != "none":
-        pretraining = start_weights(member, recipe.model, recipe.weights).text
+        found = start_weights(member, recipe.model, recipe.weights)
+        if found.digest != prepared.spec.get("weights_sha256", found.digest):
+            raise UsageError(f"the file of weights {recipe.weights} was changed meanwhile. Give the command again.")
+        pretraining = found.text
     images = prepared.faces.images
     batches = Batches(
         images,
@@ -241,19 +255,20 @@ def learn(
         cutmix=recipe.cutmix,
         soft=prepared.soft,
     )
-    state = fit(
-        member,
-        recipe,
-        batches,
-        images[prepared.select_rows],
-        prepared.faces.labels[prepared.select_rows],
-        folder,
-        class_counts=prepared.class_counts(),
-        device=chosen,
-        precision=choose_precision(recipe.precision, chosen),
-        report=report,
-        on_epoch=on_epoch,
-    )
+    with stdout_spared(prepared.module):
+        state = fit(
+            member,
+            recipe,
+            batches,
+            images[prepared.select_rows],
+            prepared.faces.labels[prepared.select_rows],
+            folder,
+            class_counts=prepared.class_counts(),
+            device=chosen,
+            precision=choose_precision(recipe.precision, chosen),
+            report=report,
+            on_epoch=on_epoch,
+        )
     return member, state, pretraining
 
 
@@ -277,48 +292,9 @@ def _resampling_of(store: Store, recipe: Recipe, data: Artifact, split: Artifact
     return found
 
 
-def _start_of(store: Store, weights: str, spec: dict, recipe: Recipe, data: Artifact, split: Artifact) -> Artifact:
-    """The run whose weights a recipe starts from; one that has seen no other rows than this training may."""
-    run = store.get("run", weights.removeprefix("run:"))
-    before = run.spec["recipe"]
-    own = "model_sha256" in spec
-    # A module of one's own is its code, wherever the file lies.
-    if run.spec.get("model_sha256") != spec.get("model_sha256") or (not own and before["model"] != recipe.model):
-        raise UsageError(
-            f"run {run.id} is a {before['model']}, and this recipe trains a {recipe.model}"
-            f"{' of another content' if own else ''}. Set model = {before['model']}, or other weights."
-        )
-    for what, wanted in (("data set", data), ("split", split)):
-        if wanted.id not in run.inputs:
-            raise SplitMisuse(
-                f"run {run.id} was trained on another {what} than this training uses ({wanted.kind} {wanted.id}): "
-                "its training rows may be test rows here. Start from a run of the same split."
-            )
-    if before.get("train_on", "train") != "train" and recipe.train_on == "train":
-        raise SplitMisuse(
-            f"run {run.id} was trained on the select part too, which cannot choose anything any more. "
-            "Set train_on = train+select, or start from another run."
-        )
-    return run
-
-
 def _without(rows: Resampling, dropped: NDArray[np.bool_]) -> Resampling:
     """The rows of a training set none of whose parents is dropped."""
     kept = np.flatnonzero(~(dropped[rows.parent_a] | dropped[rows.parent_b]))
     if not len(kept):
         raise UsageError("leave_out leaves no training row. Set leave_out = none.")
     return rows.take(kept)
-
-
-def _weights_of(run: Artifact) -> str:
-    return run.manifest["files"].get(WEIGHTS, {}).get("sha256", "")
-
-
-def _sha256(path: Path, what: str, flag: str) -> str:
-    try:
-        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
-    except OSError as error:
-        raise MissingError(
-            f"the {what} {path} cannot be read from {Path.cwd()} ({error.strerror}). A recipe holds paths as they were "
-            f"typed: go to the folder where it was written, or give the path as seen from here:  {flag}"
-        ) from error

@@ -31,6 +31,7 @@ from ensemble_fer.train.loading import MODULE, WEIGHTS
 from ensemble_fer.train.loop import HISTORY, steps_of
 from ensemble_fer.train.prediction import predict_rows
 from ensemble_fer.train.preparing import Prepared, learn, prepare
+from ensemble_fer.train.starting import COPY, stdout_spared
 from ensemble_fer.types import USAGES, FaceSet, Part, Predictions, Protocol, Resampling, Role, TwinMap
 
 SELECT = "select.npz"
@@ -90,15 +91,15 @@ def train(
         store.set_ref("run", name, done.id)
         return done
 
-    working = store.working("run", spec, inputs)
-    if fresh:
-        shutil.rmtree(working)
-        working.mkdir()
     used_threads = set_threads(threads)
     faces = prepared.faces
     if len(prepared.select_rows):
         shown = identity_images(store, prepared.data)[prepared.select_rows]
         note_choosing(store, shown, artifact_id("run", spec, inputs))
+    working = store.working("run", spec, inputs)
+    if fresh:
+        shutil.rmtree(working)
+        working.mkdir()
 
     def write(folder: Path) -> dict:
         with _live(name, steps_of(recipe, len(prepared.rows))[1], quiet) as report:
@@ -107,8 +108,8 @@ def train(
         save_file(apart(member.state_dict()), folder / WEIGHTS)
         (folder / "recipe.toml").write_text(recipe.to_toml())
         shutil.copy(working / HISTORY, folder / HISTORY)
-        if ".py:" in recipe.model:
-            shutil.copy(Path(recipe.model.rpartition(":")[0]).expanduser(), folder / MODULE)
+        if prepared.module is not None:
+            (folder / MODULE).write_bytes(prepared.module)
         select = None
         if len(prepared.select_rows):
             part = prepared.split.select
@@ -136,7 +137,13 @@ def train(
             "peak_mb": peak_mb(),
         }
 
-    made = store.put("run", spec, inputs, write, name=name)
+    try:
+        with stdout_spared(prepared.module):
+            made = store.put("run", spec, inputs, write, name=name)
+    except BaseException:
+        if {each.name for each in working.glob("*")} <= {COPY}:  # nothing to go on from
+            shutil.rmtree(working, ignore_errors=True)
+        raise
     shutil.rmtree(working, ignore_errors=True)
     return made
 

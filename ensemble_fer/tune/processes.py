@@ -22,6 +22,8 @@ from ensemble_fer.runtime import cpu_count
 from ensemble_fer.tune.worker import Job, Objective, open_study, work
 
 STOPPED = 130
+UNTOLD = 74
+"""Exit code of a process that failed and could not write why."""
 _LAST_WORDS = "failures"
 _SECONDS_TO_STOP = 120.0
 _DEATHS = 10
@@ -68,7 +70,7 @@ def work_together(job: Job, objective: Objective, count: int, *, tick: Callable[
                 if process.exitcode is None:
                     continue
                 del working[index]
-                _raise_last_words(job.folder)
+                _raise_last_words(job.folder, untold=process.exitcode == UNTOLD)
                 overview = slots.overview()
                 if process.exitcode == 0 or overview.over:
                     continue
@@ -116,8 +118,11 @@ def _run(job: Job, objective: Objective) -> None:
     except Exception as error:
         text = str(error) if isinstance(error, EnsembleFerError | OSError) else traceback.format_exc()
         folder = job.folder / _LAST_WORDS
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / str(os.getpid())).write_text(text)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / str(os.getpid())).write_text(text)
+        except OSError:
+            sys.exit(UNTOLD)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is near anyway
@@ -140,12 +145,19 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _raise_last_words(folder: Path) -> None:
+def _raise_last_words(folder: Path, *, untold: bool) -> None:
     """Raise what a process has left that could not work."""
     for path in sorted((folder / _LAST_WORDS).glob("*")):
-        text = path.read_text()
+        text = path.read_text().strip()
         path.unlink()
-        raise EnsembleFerError(f"a process of this study failed: {text.strip()}")
+        if text:
+            raise EnsembleFerError(f"a process of this study failed: {text}")
+        untold = True
+    if untold:
+        raise EnsembleFerError(
+            f"a process of this study failed and could not write why into {folder}: the disk may be full. "
+            "When there is room again the same command goes on."
+        )
 
 
 def _share_of(job: Job, index: int, count: int) -> Job:

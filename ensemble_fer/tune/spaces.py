@@ -152,6 +152,13 @@ class Space:
         """All answers there are, for a grid search; of a range so many numbers."""
         return list(points(self.changes, levels))
 
+    def searched(self) -> set[str]:
+        """The recipe keys that the space sets; those of another choice's numbers are set where they have a meaning."""
+        found: set[str] = set()
+        for _ in points(lambda chooser: found.update(self.changes(chooser)), 2):
+            pass
+        return found
+
     def own(self) -> Params | None:
         """The answers that give the recipe itself, where it lies within the space."""
         return same_as(self.changes, self.recipe)

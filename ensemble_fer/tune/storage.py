@@ -20,7 +20,7 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 
-from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError
+from ensemble_fer.errors import MissingError, UsageError
 
 _NETWORK = ("nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "fuse.sshfs")
 _MOUNTS = Path("/proc/self/mounts")
@@ -93,7 +93,7 @@ def _network_disk(path: Path) -> str:
     return ""
 
 
-def open_storage(url: str, *, interval: int, grace: int, create: bool) -> RDBStorage:
+def open_storage(url: str, *, interval: int, grace: int, create: bool, remedy: str = "") -> RDBStorage:
     """The database of a study.
 
     Parameters
@@ -104,9 +104,20 @@ def open_storage(url: str, *, interval: int, grace: int, create: bool) -> RDBSto
         Seconds between heartbeats of a running trial, and after how many without one it counts as dead.
     create : bool
         Make the tables where they are missing; one process does that before the others come.
+    remedy : str
+        What to do about a database that is damaged.
+
+    Raises
+    ------
+    MissingError
+        No driver for it is installed.
+    EnsembleFerError
+        It cannot be used.
     """
     from sqlalchemy.event import listen
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    from ensemble_fer.tune.trouble import driver_hint, unusable
 
     file = sqlite_file(url)
     if file is not None:
@@ -129,13 +140,10 @@ def open_storage(url: str, *, interval: int, grace: int, create: bool) -> RDBSto
                 pass
     except (ImportError, NoSuchModuleError) as error:
         raise MissingError(
-            f"no driver for {shown_url(url)} is installed ({error.__cause__ or error}). "
-            "Get it, for instance:  pip install psycopg2-binary"
+            f"no driver for {shown_url(url)} is installed ({error.__cause__ or error}). {driver_hint(url)}"
         ) from error
     except (SQLAlchemyError, RuntimeError) as error:
-        # The message of a driver may hold the whole address; its first line says what is wrong.
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise EnsembleFerError(f"the database {shown_url(url)} cannot be used: {reason}") from error
+        raise unusable(error, url, remedy) from error
     return storage
 
 

@@ -101,7 +101,7 @@ def tune(
     UsageError
         An unknown name, or a study that was begun for something else.
     EnsembleFerError
-        No trial came to its end; says why the last one failed.
+        No trial came to its end; says why the last one failed. Or the database is damaged or cannot be written.
     KeyboardInterrupt
         Interrupted; the same call goes on.
     """
@@ -120,6 +120,7 @@ def tune(
     from ensemble_fer.looks import note_choosing
     from ensemble_fer.train.preparing import prepare
     from ensemble_fer.tune.storage import shown_url, sqlite_file, sqlite_url
+    from ensemble_fer.tune.trouble import explained
     from ensemble_fer.tune.worker import Job
 
     folder = store.root.absolute() / "tune" / name
@@ -169,13 +170,14 @@ def tune(
         interval=interval,
         grace=grace,
     )
-    slots = search(job, bound, workers=workers, timeout=timeout, quiet=quiet, objective=objective)
-    overview = slots.overview()
-    if not overview.over:
-        if not overview.done:
-            raise EnsembleFerError(f"no trial of study {name!r} was done in time. The same command goes on.")
-        spec["trials"] = overview.done
-    made = store.put(KIND, spec, inputs, lambda into: _write(into, job, data_name, slots, workers), name=name)
+    with explained(url, job.way_out):
+        slots = search(job, bound, workers=workers, timeout=timeout, quiet=quiet, objective=objective)
+        overview = slots.overview()
+        if not overview.over:
+            if not overview.done:
+                raise EnsembleFerError(f"no trial of study {name!r} was done in time. The same command goes on.")
+            spec["trials"] = overview.done
+        made = store.put(KIND, spec, inputs, lambda into: _write(into, job, data_name, slots, workers), name=name)
     shutil.rmtree(job.folder, ignore_errors=True)
     return made
 
@@ -212,35 +214,38 @@ def search(
     from ensemble_fer.tune.slots import count_done
     from ensemble_fer.tune.storage import locked
     from ensemble_fer.tune.training import train_candidate
+    from ensemble_fer.tune.trouble import explained, refuse_emptied
     from ensemble_fer.tune.watching import watched
     from ensemble_fer.tune.worker import open_study, sqlite_lock, work
 
     objective = objective or train_candidate
-    with locked(sqlite_lock(job.url)):
-        study, _ = open_study(job, create=True)
-        bind(study, bound)
-    done = count_done(study)
-    if done > job.trials:
-        raise UsageError(
-            f"study {job.study!r} has {done} finished trials already, more than {job.trials}. "
-            f"Give --trials {done} or more, or another --name."
-        )
-    until = None if timeout is None else time.time() + timeout
-    job = replace(job, begin=len(study.get_trials(deepcopy=False)), until=until)
-    study, slots = open_study(job)
-    with watched(slots, job.study, quiet=quiet) as tick:
-        if slots.overview().over:
-            pass
-        elif workers == 1:
-            work(job, objective, tick=tick)
-        else:
-            work_together(job, objective, min(workers, job.trials), tick=tick)
-    rows = rows_of(slots.trials())
-    if slots.overview().over and best_of(rows) is None:
-        raise EnsembleFerError(
-            f"no trial of study {job.study!r} came to its end ({len(rows)} were begun). "
-            f"The last that failed: {last_reason(rows)}"
-        )
+    with explained(job.url, job.way_out):
+        with locked(sqlite_lock(job.url)):
+            refuse_emptied(job.url, job.way_out)
+            study, _ = open_study(job, create=True)
+            bind(study, bound)
+        done = count_done(study)
+        if done > job.trials:
+            raise UsageError(
+                f"study {job.study!r} has {done} finished trials already, more than {job.trials}. "
+                f"Give --trials {done} or more, or another --name."
+            )
+        until = None if timeout is None else time.time() + timeout
+        job = replace(job, begin=len(study.get_trials(deepcopy=False)), until=until)
+        study, slots = open_study(job)
+        with watched(slots, job.study, quiet=quiet) as tick:
+            if slots.overview().over:
+                pass
+            elif workers == 1:
+                work(job, objective, tick=tick)
+            else:
+                work_together(job, objective, min(workers, job.trials), tick=tick)
+        rows = rows_of(slots.trials())
+        if slots.overview().over and best_of(rows) is None:
+            raise EnsembleFerError(
+                f"no trial of study {job.study!r} came to its end ({len(rows)} were begun). "
+                f"The last that failed: {last_reason(rows)}"
+            )
     return slots
 
 

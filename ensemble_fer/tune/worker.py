@@ -11,6 +11,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ensemble_fer.tune.choosing import Params
 from ensemble_fer.tune.slots import ERROR, INTERRUPTED, Slots, heartbeat
 from ensemble_fer.tune.spaces import Space
 from ensemble_fer.tune.storage import Presence, open_storage, sqlite_file
+from ensemble_fer.tune.trouble import explained, is_of_database, way_out
 
 
 class TrialDiverged(Exception):
@@ -85,6 +87,11 @@ class Job:
     grace: int = 120
     most_kills: int = 5
 
+    @property
+    def way_out(self) -> str:
+        """What to do where the database is damaged."""
+        return way_out(self.url, self.study, self.store)
+
 
 class Candidate:
     """One trial as its objective sees it.
@@ -126,12 +133,13 @@ Objective = Callable[[Candidate], float]
 def open_study(job: Job, *, create: bool = False) -> tuple[optuna.Study, Slots]:
     """The study of a job and its slots."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = open_storage(job.url, interval=job.interval, grace=job.grace, create=create)
+    storage = open_storage(job.url, interval=job.interval, grace=job.grace, create=create, remedy=job.way_out)
     options: dict[str, Any] = {"storage": storage, "study_name": job.study, "pruner": _pruner(job)}
-    if create:
-        study = optuna.create_study(direction="maximize", load_if_exists=True, **options)
-    else:
-        study = optuna.load_study(**options)
+    with explained(job.url, job.way_out):
+        if create:
+            study = optuna.create_study(direction="maximize", load_if_exists=True, **options)
+        else:
+            study = optuna.load_study(**options)
     lock = sqlite_lock(job.url)
     slots = Slots(
         study,
@@ -178,9 +186,11 @@ def work(
     ------
     KeyboardInterrupt
         From the objective or a signal; the trial is back among those to be done.
+    EnsembleFerError
+        The database could not be written, or the disk is full; the trial will be tried again.
     """
     study, slots = open_study(job)
-    with Presence(slots.workers) as presence:
+    with explained(job.url, job.way_out), Presence(slots.workers) as presence:
         while job.until is None or time.time() < job.until:
             claimed = slots.claim(presence.token)
             if claimed is not None:
@@ -226,6 +236,11 @@ def run_trial(
         except UpdateFinishedTrialError:
             return  # it was taken for dead, and is another's now, with its checkpoint
         except Exception as error:
+            if is_of_database(error):
+                # Not the recipe's fault. Whatever can still be written: the trial is tried again in any case.
+                with suppress(Exception):
+                    slots.end(claimed, INTERRUPTED, "the database or the disk could not be written")
+                raise
             slots.end(claimed, ERROR, f"{type(error).__name__}: {error}".splitlines()[0][:500])
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)

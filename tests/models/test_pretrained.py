@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_file_of_the_network_arrives_but_for_the_classifier(resnet18: Path) ->
     for key, value in ours.body.state_dict().items():
         expected = untouched.body.state_dict()[key] if key.startswith("fc.") else given[key]
         assert torch.equal(value, expected), key
-    assert found.text == f"file resnet18.safetensors sha256 {found.digest[:12]}"
+    assert found.text == f"file resnet18.safetensors sha256 {found.digest[:12]}, trained on rows unknown here"
     assert len(found.digest) == 64
 
 
@@ -178,8 +179,49 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"there are no weights .*nowhere\.pt"):
         start_weights(member(), "resnet18", str(tmp_path / "nowhere.pt"))
-    with pytest.raises(MissingError, match="there are no weights"):
+    with pytest.raises(MissingError, match=r"~nobody-here/w\.pt begins with a home folder that is not here"):
+        start_weights(member(), "resnet18", "~nobody-here/w.pt")
+    with pytest.raises(UsageError, match=r"is a folder\. Expected none, hub, run:NAME, or a"):
         start_weights(member(), "resnet18", str(tmp_path))
+    with pytest.raises(UsageError, match=r"weights is ''\. Expected none, hub, run:NAME, or a"):
+        start_weights(member(), "resnet18", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+def test_files_of_odd_tensors_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save({1: torch.zeros(3)}, file)
+    assert "no tensors by name" in refused(file, "compact")
+    for kind, tensor in (
+        ("sparse", torch.eye(3).to_sparse()),
+        ("meta", torch.zeros(3, device="meta")),
+        ("quantized", torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)),
+    ):
+        torch.save({"plain": torch.zeros(2), "odd": tensor}, file)
+        assert f"odd is a {kind} tensor" in refused(file, "compact")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x.where(x != x.max(), torch.nan), "holds 1 of ALL numbers that are not finite"),
+        (lambda x: x - torch.inf, "holds ALL of ALL numbers that are not finite"),
+        (lambda x: x.double() + 1e300, "holds numbers too large for torch.float32"),
+        (lambda x: x.to(torch.int64), "holds torch.int64, expected torch.float32"),
+        (lambda x: x > 0, "holds torch.bool, expected torch.float32"),
+        (lambda x: x.to(torch.complex64), "holds torch.complex64, expected torch.float32"),
+    ],
+)
+def test_numbers_that_no_network_can_go_on_with_are_refused(
+    tmp_path: Path, change: Callable[[Tensor], Tensor], said: str
+) -> None:
+    given = member("compact").state_dict()
+    key = "body.0.0.weight"
+    torch.save(given, tmp_path / "w.pt")
+    assert start_weights(member("compact"), "compact", str(tmp_path / "w.pt")), "counters are whole numbers"
+    torch.save({**given, key: change(given[key])}, tmp_path / "w.pt")
+    count = f"{given[key].numel():,}"
+    assert f": 0.0.weight {said.replace('ALL', count)}" in refused(tmp_path / "w.pt", "compact")
 
 
 def test_foreign_names_go_through_the_reader_that_timm_has(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -250,3 +251,29 @@ def test_generator_alone_decides() -> None:
 def test_unknown_policy() -> None:
     with pytest.raises(UsageError, match="strong"):
         augment(faces(1), 40, "stronk", seeded())
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("light", {"scale": 0.1, "shift": 0.04, "degrees": 10, "flip": 0.5, "jitter": True}),
+        ("strong", {"scale": 0.2, "shift": 0.06, "degrees": 15, "flip": 0.5, "erase": 0.5, "jitter": True}),
+        (
+            "atasoy",
+            {
+                **{"scale": 0.1, "shift": 0.04, "degrees": 10, "flip": 0.5, "jitter": True},
+                **{"brightness": 0.2, "contrast": 0.2},
+            },
+        ),
+        ("pazos", {"shift": 0.2, "degrees": 5, "flip": 0.5, "shear": 10}),
+        ("group14", {"scale": 0.1, "shift": 0.04, "flip": 0.5, "jitter": True, "brightness": 0.2}),
+        ("gaballa", {"degrees": 10, "flip": 0.5, "apply": 0.5, "noise": 10}),
+    ],
+)
+def test_numbers_of_the_policies_are_those_of_the_documents(name: str, numbers: dict) -> None:
+    """The table of docs/training.md; what it does not name is off, and each map is always drawn."""
+    off = {
+        **dict.fromkeys(("scale", "shift", "degrees", "flip", "erase", "shear", "brightness", "contrast", "noise"), 0),
+        **{"apply": 1, "jitter": False, "ten_crops": False, "largest": 0.2},
+    }
+    assert asdict(POLICIES[name]) == {**off, **numbers}

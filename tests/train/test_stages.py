@@ -241,7 +241,8 @@ def test_weights_from_a_file(store: Store, tmp_path: Path) -> None:
     save_file({key: value + 0.001 if value.is_floating_point() else value for key, value in kept.items()}, file)
     recipe = replace(SHORT, weights=str(file), epochs=1)
     run = train(store, recipe, name="from-file", threads=1, quiet=True)
-    assert "w.safetensors" in run.metrics["protocol"]["pretraining"]
+    begun = run.metrics["protocol"]["pretraining"]
+    assert begun == f"file w.safetensors sha256 {run.spec['weights_sha256'][:12]}, trained on rows unknown here"
     assert run.spec["weights_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     # The same file at another place is the same training.
     moved = Path(shutil.move(file, tmp_path / "v.safetensors"))
@@ -264,6 +265,46 @@ def test_the_file_of_a_run_is_that_run(store: Store, tmp_path: Path) -> None:
         train(store, replace(SHORT, weights=str(file), split="official-clean"), threads=1, quiet=True)
     with pytest.raises(SplitMisuse, match="space"):
         space_of(store, "run:all")
+
+
+def test_a_run_is_known_in_whatever_file_its_weights_are(store: Store, tmp_path: Path) -> None:
+    known = train(
+        store, replace(SHORT, epochs=1, train_on="train+select", schedule="constant"), name="all", threads=1, quiet=True
+    )
+    given = weights(known)
+    file = tmp_path / "w.pt"
+    for content in (
+        given,
+        {"state_dict": dict(reversed(given.items()))},
+        {key.removeprefix("body."): value for key, value in given.items()},
+        {key: value for key, value in given.items() if not key.endswith("num_batches_tracked")},
+        {key: value.double() if value.is_floating_point() else value for key, value in given.items()},
+        {key: value.half() if value.is_floating_point() else value for key, value in given.items()},
+        {key: value.bfloat16() if value.ndim > 1 else value for key, value in given.items()},
+    ):
+        torch.save(content, file)
+        with pytest.raises(SplitMisuse, match="select part too"):
+            prepare(store, replace(SHORT, weights=str(file)), quiet=True)
+    moved = {**given, "body.0.1.running_mean": given["body.0.1.running_mean"] + 0.001}
+    torch.save(moved, file)
+    assert prepare(store, replace(SHORT, weights=str(file)), quiet=True).start is None
+
+
+def test_what_is_no_file_of_weights_is_said_before_training(store: Store, tmp_path: Path) -> None:
+    for text, said in (("", "weights is ''. Expected none, hub, run:NAME, or a"), (str(tmp_path), "is a folder")):
+        with pytest.raises(UsageError) as caught:
+            train(store, replace(SHORT, weights=text), threads=1, quiet=True)
+        assert said in str(caught.value)
+
+
+def test_weights_that_change_between_preparing_and_training_are_refused(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    kept = {key: value + 1 for key, value in weights(store.get("run", "first")).items()}
+    torch.save(kept, file)
+    found = prepare(store, replace(SHORT, weights=str(file)), quiet=True)
+    torch.save({key: value + 1 for key, value in kept.items()}, file)
+    with pytest.raises(UsageError, match="was changed meanwhile"):
+        learn(found, tmp_path, device="cpu")
 
 
 def test_how_a_recipe_was_found_is_on_the_stamp(store: Store) -> None:

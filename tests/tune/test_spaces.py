@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble_fer.config import LOSSES, MODELS, SCHEDULES, Recipe, resolve_recipe
+from ensemble_fer.config import LOSSES, MODELS, SCHEDULES, NoEffect, Recipe, resolve_recipe
 from ensemble_fer.errors import UsageError
 from ensemble_fer.tune.choosing import points, same_as
 from ensemble_fer.tune.planning import base_recipe
@@ -180,6 +181,58 @@ def test_flags_and_file_stand_above_a_published_base(tmp_path) -> None:
     base = base_recipe(("pazos_resnet",), file, epochs=2)
     assert (base.model, base.epochs, base.batch_size, base.schedule) == ("resnet_compact", 2, 32, "constant")
     assert base_recipe(("pazos_resnet",), model="compact").model == "compact"
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "said"),
+    [
+        (
+            ("pazos_resnet",),
+            {"dropout": 0.4, "epochs": 2},
+            r"^dropout = 0\.4 would change nothing: all points of pazos_resnet",
+        ),
+        (("pazos_resnet",), {"learning_rate": 0.05}, r"^learning_rate = 0\.05 would change nothing: all points"),
+        (("pazos_resnet",), {"dropout": 0.0}, r"^dropout = 0\.0 would"),  # the model's own, and not of all points
+        (("khaireddin_schedules",), {"schedule": "step"}, r"^schedule = step would .*khaireddin_schedules"),
+        (
+            ("batch", "optimizer"),
+            {"learning_rate": 0.1},
+            r"^learning_rate = 0\.1 would change nothing: the space optimizer",
+        ),
+        (("optimizer",), {"momentum": 0.8}, r"^momentum = 0\.8 would change nothing: the space opt"),
+        (("schedule",), {"step_epochs": 3}, r"^step_epochs = 3 would"),
+        (("loss",), {"resampling": "ros", "class_counts": "original"}, r"^class_counts = original would"),
+    ],
+)
+def test_a_flag_that_the_search_sets_is_refused(names: tuple[str, ...], flags: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=f"{said}.*Leave it out") as found:
+        base_recipe(names, None, **flags)
+    assert ("is the first trial" in str(found.value)) == (names[0] in SPACES), "a grid has points of its own only"
+
+
+def test_flags_that_the_search_leaves_alone_are_taken() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert base_recipe(("khaireddin_schedules",), None, optimizer="adam", learning_rate=0.5).learning_rate == 0.5
+        assert base_recipe(("schedule",), None, dropout=0.4, learning_rate=0.5).dropout == 0.4
+        # The space may choose the loss that these belong to, or leave them alone: they are nobody's business here.
+        assert base_recipe(("schedule",), None, focal_gamma=3.0).focal_gamma == 3.0
+
+
+def test_a_recipe_file_is_told_what_a_published_grid_sets(tmp_path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("dropout = 0.4\nlearning_rate = 0.001\nepochs = 3\n")  # the model's own rate is nobody's setting
+    with pytest.warns(NoEffect) as said:
+        assert base_recipe(("pazos_resnet",), file).epochs == 3
+    assert [str(w.message) for w in said] == [
+        "dropout = 0.4 of the recipe file would change nothing: all points of pazos_resnet set it."
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        base = base_recipe(("regularization",), file)
+    own = Space(("regularization",), base).own()
+    assert own is not None
+    assert own["dropout"] == 0.4, "of an ordinary space the file's recipe is the first trial"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def test_pruned_trials_are_finished_trials(tmp_path: Path) -> None:
     pruned = [t for t in trials if t.state == TrialState.PRUNED]
     assert len(trials) == 14
     assert 3 <= len(pruned) < 14
-    assert all(len(t.intermediate_values) < 9 for t in pruned), "pruned after its last epoch"
+    ends = {len(t.intermediate_values) for t in pruned}
+    assert 1 in ends, "the first look is after a ninth of the epochs"
+    assert ends <= {1, 3}
     rows = rows_of(trials)
     assert all(r["value"] == pytest.approx(max(r["scores"])) for r in rows)
     assert best_of(rows) == ranked(rows)[0]
