@@ -17,9 +17,11 @@ if sys.argv[1] == "keep":
 def step():
     for _ in range(2):
         torch.ones(24_000_000)  # 96 MB, of which every page is written
-step()
+for _ in range(3):
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-step()
+for _ in range(3):
+    step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -32,5 +34,7 @@ def test_memory_of_one_step_is_there_for_the_next() -> None:
     for how in ("keep", "give back"):
         done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
         taken[how] = int(done.stdout)
-    # 96 MB are 23,438 pages of 4 kB, or fewer faults where the system hands out larger ones.
-    assert taken["keep"] < 50 < taken["give back"]
+    # Six times 96 MB are 140,625 pages of 4 kB, or fewer faults where the system hands out larger ones. Where in memory
+    # the library puts a block is its own affair, so one of the six may be new.
+    assert taken["give back"] > 50
+    assert taken["keep"] < taken["give back"] / 3
