@@ -32,7 +32,7 @@ from ensemble_fer.train.loop import fit
 from ensemble_fer.train.starting import new_member, read_typed, run_of_weights, start_of, stdout_spared
 from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
 
-# Raised when the same recipe gives other weights than before: old runs are not taken for new ones.
+# Raised when the same recipe gives other weights than before, by more than rounding: old runs are not taken for new.
 TRAINING_VERSION = 4
 
 
