@@ -200,7 +200,7 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
 
 def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
     """What the weights of a run say of a part, computed by torch in float32."""
-    from ensemble_fer.train import left_out, load_member, predictions_of, trained_rows
+    from ensemble_fer.train import left_out, load_member, own_code, predictions_of, trained_rows
 
     data = store.by_id("data", run.inputs[0])
     split = _split(store.by_id("split", run.inputs[1]))
@@ -226,7 +226,10 @@ def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quie
         protocol = replace(protocol, twins_in_select=int(also.sum()))
         protocol = _looked(store, protocol, data, split, run, tta)
     trained = trained_rows(split, trained_on)
-    return predictions_of(member, faces, part, trained, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet)
+    with own_code([run], "scoring"):
+        return predictions_of(
+            member, faces, part, trained, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet
+        )
 
 
 def _split(artifact: Artifact) -> Split:

@@ -20,7 +20,7 @@ from ensemble_fer.export.parity import BATCHES, SPREAD, measure, require_parity,
 from ensemble_fer.export.session import SIDE, open_graph
 from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
-from ensemble_fer.train import load_member
+from ensemble_fer.train import load_member, own_code
 from ensemble_fer.types import CLASSES, Predictions
 
 GRAPH, SELECT, CARD = "ensemble.onnx", "select.npz", "card.json"
@@ -110,7 +110,8 @@ def _write(store: Store, folder: Path, runs: dict[str, Artifact], rule: str, ide
     }
     path = folder / GRAPH
     small = min(SPREAD, len(images)) * (len(BATCHES) - 1)
-    with progress(len(images) * (len(modules) + 1) + small, f"fuse {len(modules)} members", quiet=quiet) as advance:
+    count = len(images) * (len(modules) + 1) + small
+    with own_code(runs.values(), "fusing"), progress(count, f"fuse {len(modules)} members", quiet=quiet) as advance:
         export_onnx(modules, path, about)
         expected = torch_probabilities(modules, images, advance=advance)
         _check_stored(said, expected)

@@ -8,6 +8,7 @@ import inspect
 import linecache
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -169,15 +170,55 @@ def _guarded(code: Code, what: str, work: Any) -> Any:
         with contextlib.redirect_stdout(sys.stderr):
             return work()
     except (Exception, SystemExit) as error:
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(code.file)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        where = f"{code.shown}{f', line {line}' if line else ''}"
-        if code.alone and _missed(code, error):
-            raise UsageError(
-                f"{where}: {what} failed: {one_line(error)}. Only this one file is kept with a run, and trained: put "
-                "all that it takes from its folder into it."
-            ) from error
-        raise EnsembleFerError(f"{where}: {what} failed: {one_line(error)}. Expected {EXPECTED}.") from error
+        raise _told(code, what, error, _line_in(code, error)) from error
+
+
+@contextlib.contextmanager
+def running(code: Code | None, what: str) -> Iterator[None]:
+    """Let code of one's own work inside: what it prints goes to stderr, what it raises names the line in its file.
+
+    What is raised elsewhere, and what this package raises, stays what it is. Nothing is done for no code.
+
+    Parameters
+    ----------
+    code : Code, optional
+    what : str
+        What is being done, for the error.
+
+    Raises
+    ------
+    EnsembleFerError
+        The code failed.
+    """
+    if code is None:
+        yield
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except EnsembleFerError:
+        raise
+    except (Exception, SystemExit) as error:
+        if (line := _line_in(code, error)) is None:
+            raise
+        raise _told(code, what, error, line) from error
+
+
+def _line_in(code: Code, error: BaseException) -> int | None:
+    """The line of a file at which an error came up, if it did there."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(code.file)]
+    return error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+
+
+def _told(code: Code, what: str, error: BaseException, line: int | None) -> EnsembleFerError:
+    """The error in words."""
+    where = f"{code.shown}{f', line {line}' if line else ''}"
+    if code.alone and _missed(code, error):
+        return UsageError(
+            f"{where}: {what} failed: {one_line(error)}. Only this one file is kept with a run, and trained: put "
+            "all that it takes from its folder into it."
+        )
+    return EnsembleFerError(f"{where}: {what} failed: {one_line(error)}. Expected {EXPECTED}.")
 
 
 def _missed(code: Code, error: BaseException) -> bool:

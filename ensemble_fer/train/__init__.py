@@ -1,6 +1,6 @@
 """Training of members: one loop, recipes as data, resumable to the bit."""
 
-from ensemble_fer.train.loading import load_member
+from ensemble_fer.train.loading import load_member, own_code
 from ensemble_fer.train.prediction import TTA, predict_rows
 from ensemble_fer.train.preparing import Prepared, learn, prepare, trained_rows
 from ensemble_fer.train.running import left_out, predictions_of, train
@@ -11,6 +11,7 @@ __all__ = [
     "learn",
     "left_out",
     "load_member",
+    "own_code",
     "predict_rows",
     "predictions_of",
     "prepare",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
 from safetensors.torch import load_file
 
 from ensemble_fer.errors import EnsembleFerError
@@ -11,6 +14,25 @@ from ensemble_fer.store import Artifact
 WEIGHTS = "weights.safetensors"
 # The file of a user's own architecture, kept with the run.
 MODULE = "model.py"
+
+
+@contextmanager
+def own_code(runs: Iterable[Artifact], what: str) -> Iterator[None]:
+    """Let the architectures of one's own that were kept with runs work inside. See ``models.custom.running``.
+
+    Parameters
+    ----------
+    runs : iterable of Artifact
+        Those of our own architectures need nothing.
+    what : str
+        What is being done, for an error of that code.
+    """
+    with ExitStack() as stack:
+        for run in runs:
+            if MODULE in run.manifest["files"]:
+                kept = run.file(MODULE)
+                stack.enter_context(custom.running(custom.Code(kept, kept), what))
+        yield
 
 
 def load_member(run: Artifact) -> Member:

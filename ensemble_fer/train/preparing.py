@@ -19,7 +19,7 @@ from ensemble_fer.data.twins import twins_of
 from ensemble_fer.data.votes import left_out, need_votes, soft_labels
 from ensemble_fer.devices import choose_device
 from ensemble_fer.errors import UsageError, unknown_name
-from ensemble_fer.models import Member
+from ensemble_fer.models import Member, custom
 from ensemble_fer.models.pretrained import start_weights, weights_file
 from ensemble_fer.resample import METHODS, check_lineage, load_resampling, make_resampling
 from ensemble_fer.resample.resampling import warn_of
@@ -29,7 +29,7 @@ from ensemble_fer.train.checkpoint import State
 from ensemble_fer.train.device import choose_precision
 from ensemble_fer.train.loading import load_member
 from ensemble_fer.train.loop import fit
-from ensemble_fer.train.starting import new_member, read_typed, run_of_weights, start_of, stdout_spared
+from ensemble_fer.train.starting import code_of, new_member, read_typed, run_of_weights, start_of
 from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
 
 # Raised when the same recipe gives other weights than before, by more than rounding: old runs are not taken for new.
@@ -255,7 +255,7 @@ def learn(
         cutmix=recipe.cutmix,
         soft=prepared.soft,
     )
-    with stdout_spared(prepared.module):
+    with custom.running(code_of(recipe, prepared.module, folder), "training"):
         state = fit(
             member,
             recipe,

@@ -22,7 +22,7 @@ from ensemble_fer.data.injection import injected_text
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import save_predictions
 from ensemble_fer.looks import note_choosing
-from ensemble_fer.models import Member
+from ensemble_fer.models import Member, custom
 from ensemble_fer.runtime import machine, peak_mb, progress
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.train.checkpoint import apart
@@ -31,7 +31,7 @@ from ensemble_fer.train.loading import MODULE, WEIGHTS
 from ensemble_fer.train.loop import HISTORY, steps_of
 from ensemble_fer.train.prediction import predict_rows
 from ensemble_fer.train.preparing import Prepared, learn, prepare
-from ensemble_fer.train.starting import COPY, stdout_spared
+from ensemble_fer.train.starting import COPY, code_of
 from ensemble_fer.types import USAGES, FaceSet, Part, Predictions, Protocol, Resampling, Role, TwinMap
 
 SELECT = "select.npz"
@@ -138,7 +138,7 @@ def train(
         }
 
     try:
-        with stdout_spared(prepared.module):
+        with custom.running(code_of(recipe, prepared.module, working), "the network"):
             made = store.put("run", spec, inputs, write, name=name)
     except BaseException:
         if {each.name for each in working.glob("*")} <= {COPY}:  # nothing to go on from

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,9 +47,11 @@ def new_member(recipe: Recipe, module: bytes | None, folder: Path) -> Member:
     return custom.build(recipe.dropout, f"{copy}:{function}", shown=shown)
 
 
-def stdout_spared(module: bytes | None) -> AbstractContextManager[object]:
-    """Let what a user's own architecture prints go to stderr: stdout may be read by a program."""
-    return nullcontext() if module is None else redirect_stdout(sys.stderr)
+def code_of(recipe: Recipe, module: bytes | None, folder: Path) -> custom.Code | None:
+    """The copy, in the folder of an unfinished training, of a user's own architecture; None for our own."""
+    if module is None:
+        return None
+    return custom.Code(folder / COPY / MODULE, custom.split_name(recipe.model)[0])
 
 
 def read_typed(path: str | Path, what: str, flag: str) -> bytes:

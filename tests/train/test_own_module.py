@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from ensemble_fer.config import Recipe
-from ensemble_fer.errors import MissingError, UsageError
+from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError
 from ensemble_fer.models import build
 from ensemble_fer.store import Store
 from ensemble_fer.train import load_member, running, train
@@ -118,8 +118,33 @@ def test_what_a_module_prints_is_not_in_the_json(prepared: Store, file: Path) ->
         "--store", prepared.root,
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)
+    run = json.loads(done.stdout)["id"]
     assert "a batch" in done.stderr
+    for command in (["evaluate", run, "--tta", "flip", "--part", "select"], ["fuse", run]):
+        done = run_command(*command, "--json", "--store", prepared.root)
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)
+        assert "a batch" in done.stderr
+
+
+def test_code_that_fails_late(prepared: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(condition: str) -> None:
+        file.write_text(
+            "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def forward(self, x):\n"
+            f"        if {condition}:\n            raise ValueError('such a batch')\n"
+            "        return super().forward(x)\n\n\n"
+            "def build():\n    return Net(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(36, 7))\n"
+        )
+
+    for what, condition in (("training", "len(x) == 32"), ("training", "not self.training and len(x) > 32")):
+        written(condition)
+        with pytest.raises(EnsembleFerError, match=rf"^{file}, line 7: {what} failed: ValueError: such a batch"):
+            train(prepared, recipe_of(file), threads=1, quiet=True)
+    # What the package itself raises meanwhile is not taken for an error of that code.
+    written("False")
+    monkeypatch.setattr(running, "predictions_of", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(prepared, recipe_of(file), threads=1, quiet=True)
 
 
 def test_the_home_of_nobody(prepared: Store) -> None:
