@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
+import uuid
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +32,7 @@ _DEATHS = 10
 """Workers that may die without a trial being done meanwhile, beside one for each worker."""
 
 
-def start_worker(job: Job, objective: Objective) -> BaseProcess:
+def start_worker(job: Job, objective: Objective, words: Path | None = None) -> BaseProcess:
     """Start one process that works on the study; ``SIGTERM`` lets it put its trial back and end.
 
     Parameters
@@ -38,8 +40,10 @@ def start_worker(job: Job, objective: Objective) -> BaseProcess:
     job : Job
     objective : callable
         A function at the top of a module, so that another process can import it.
+    words : Path, optional
+        Folder for what it has to say if it fails.
     """
-    process = _context().Process(target=_run, args=(job, objective))
+    process = _context().Process(target=_run, args=(job, objective, words or job.folder / _LAST_WORDS))
     process.start()
     return process
 
@@ -60,9 +64,11 @@ def work_together(job: Job, objective: Objective, count: int, *, tick: Callable[
     _, slots = open_study(job)
     working: dict[int, BaseProcess] = {}
     deaths = done = 0
+    # Of these processes alone: what was left by an earlier sitting says nothing about this one.
+    words = job.folder / _LAST_WORDS / uuid.uuid4().hex
     try:
         for index in range(count):
-            working[index] = start_worker(jobs[index], objective)
+            working[index] = start_worker(jobs[index], objective, words)
         while working:
             wait([process.sentinel for process in working.values()], timeout=0.5)
             tick("")
@@ -70,7 +76,7 @@ def work_together(job: Job, objective: Objective, count: int, *, tick: Callable[
                 if process.exitcode is None:
                     continue
                 del working[index]
-                _raise_last_words(job.folder, untold=process.exitcode == UNTOLD)
+                _raise_last_words(words, untold=process.exitcode == UNTOLD)
                 overview = slots.overview()
                 if process.exitcode == 0 or overview.over:
                     continue
@@ -84,9 +90,10 @@ def work_together(job: Job, objective: Objective, count: int, *, tick: Callable[
                         "(-9 is a kill, often for want of memory). Take fewer --workers or a smaller batch_size; "
                         "the same command goes on."
                     )
-                working[index] = start_worker(jobs[index], objective)
+                working[index] = start_worker(jobs[index], objective, words)
     finally:
         stop(list(working.values()))
+        shutil.rmtree(words, ignore_errors=True)
 
 
 def stop(processes: list[BaseProcess]) -> None:
@@ -102,7 +109,7 @@ def stop(processes: list[BaseProcess]) -> None:
             process.join()
 
 
-def _run(job: Job, objective: Objective) -> None:
+def _run(job: Job, objective: Objective, words: Path) -> None:
     """What a process does."""
     if hasattr(os, "setsid"):
         # Ctrl-C reaches the first process alone, which then stops the others once: a second signal would cut short
@@ -117,10 +124,9 @@ def _run(job: Job, objective: Objective) -> None:
         sys.exit(STOPPED)
     except Exception as error:
         text = str(error) if isinstance(error, EnsembleFerError | OSError) else traceback.format_exc()
-        folder = job.folder / _LAST_WORDS
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / str(os.getpid())).write_text(text)
+            words.mkdir(parents=True, exist_ok=True)
+            (words / str(os.getpid())).write_text(text)
         except OSError:
             sys.exit(UNTOLD)
         sys.exit(1)
@@ -147,9 +153,8 @@ def _end_with_parent() -> None:
 
 def _raise_last_words(folder: Path, *, untold: bool) -> None:
     """Raise what a process has left that could not work."""
-    for path in sorted((folder / _LAST_WORDS).glob("*")):
+    for path in sorted(folder.glob("*")):
         text = path.read_text().strip()
-        path.unlink()
         if text:
             raise EnsembleFerError(f"a process of this study failed: {text}")
         untold = True

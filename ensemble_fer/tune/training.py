@@ -7,7 +7,7 @@ from typing import Any
 
 from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.store import Store
-from ensemble_fer.tune.worker import Candidate, TrialDiverged
+from ensemble_fer.tune.worker import Candidate, FileChanged, TrialDiverged
 
 
 def train_candidate(candidate: Candidate) -> float:
@@ -21,6 +21,8 @@ def train_candidate(candidate: Candidate) -> float:
         After an epoch whose macro-F1 is too low beside those of other trials.
     TrialDiverged
         The loss is no longer a number.
+    FileChanged
+        The network of one's own, or the weights, are not those that the study began with.
     EnsembleFerError
         The recipe cannot be trained here; memory included.
     """
@@ -44,6 +46,14 @@ def train_candidate(candidate: Candidate) -> float:
             # A trial that is tried again may have another number of threads: its bits are not promised to anybody.
             warnings.simplefilter("ignore", loop.ResumedOtherwise)
             prepared = prepare(Store(job.store), candidate.recipe, data=job.data, quiet=True)
+            for key, sha256 in job.files.items():
+                if prepared.spec.get(key) != sha256:
+                    what = key.removesuffix("_sha256")
+                    raise FileChanged(
+                        f"the file of {what} {getattr(candidate.recipe, what)} was changed during study {job.study!r}, "
+                        "whose trials are compared with each other. Put it back and give the same command, or "
+                        "begin another study with --name."
+                    )
             learned = learn(prepared, candidate.folder, device=job.device, report=report, on_epoch=on_epoch)
         return max(learned[1].scores)
     except (torch.OutOfMemoryError, MemoryError) as error:

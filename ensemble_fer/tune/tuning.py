@@ -150,6 +150,7 @@ def tune(
         return done
     select = identity_images(store, prepared.data)[prepared.select_rows]
     note_choosing(store, select, artifact_id(KIND, spec, inputs))
+    files = {key: value for key, value in prepared.spec.items() if key.endswith("_sha256")}
     data_id, data_name = prepared.data.id, prepared.faces.name
     del prepared, select  # with several workers the faces are in memory often enough
 
@@ -165,6 +166,7 @@ def tune(
         seed=seed,
         store=store.root.absolute(),
         data=data_id,
+        files=files,
         device=device,
         threads=threads,
         interval=interval,

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble_fer.config import Recipe
+from ensemble_fer.errors import UsageError
 from ensemble_fer.tune.choosing import Params
 from ensemble_fer.tune.slots import ERROR, INTERRUPTED, Slots, heartbeat
 from ensemble_fer.tune.spaces import Space
@@ -32,6 +33,10 @@ from ensemble_fer.tune.trouble import explained, is_of_database, way_out
 
 class TrialDiverged(Exception):
     """A training that ended in no number. The trial counts as pruned: that these parameters fail is known now."""
+
+
+class FileChanged(UsageError):
+    """What all trials are made of was changed during the study. Nothing is wrong with the trial."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Job:
         Number of the first trial of this sitting.
     store : Path
     data : str or None
+    files : dict
+        sha256 of the file of a network of one's own (``model_sha256``) and of weights, which no trial may find changed.
     device : str
     threads : int or None
     until : float or None
@@ -80,6 +87,7 @@ class Job:
     begin: int = 0
     store: Path = Path("artifacts")
     data: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
     threads: int | None = None
     until: float | None = None
@@ -187,7 +195,8 @@ def work(
     KeyboardInterrupt
         From the objective or a signal; the trial is back among those to be done.
     EnsembleFerError
-        The database could not be written, or the disk is full; the trial will be tried again.
+        The database could not be written, the disk is full, or a file that all trials need was changed; the trial will
+        be tried again.
     """
     study, slots = open_study(job)
     with explained(job.url, job.way_out), Presence(slots.workers) as presence:
@@ -230,8 +239,8 @@ def run_trial(
         except TrialDiverged as error:
             slots.storage.set_trial_user_attr(claimed._trial_id, "reason", str(error))
             _tell(study, claimed, TrialState.PRUNED)
-        except KeyboardInterrupt:
-            slots.end(claimed, INTERRUPTED, "it was interrupted")
+        except (KeyboardInterrupt, FileChanged) as error:
+            slots.end(claimed, INTERRUPTED, str(error) or "it was interrupted")
             raise
         except UpdateFinishedTrialError:
             return  # it was taken for dead, and is another's now, with its checkpoint

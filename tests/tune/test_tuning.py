@@ -19,6 +19,7 @@ from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import train
 from ensemble_fer.tune import tune
 from ensemble_fer.tune.published import PUBLISHED
+from ensemble_fer.tune.training import train_candidate
 from ensemble_fer.tune.worker import Candidate
 from ensemble_fer.upkeep import check_store
 from tests.cli.running import run
@@ -203,3 +204,29 @@ def test_command(store: Store) -> None:
     assert "answered from the store" in again.stderr
     assert run("tune", "--space", "los", "--trials", 2, "--store", store.root).exit_code == 2
     assert run("tune", "--space", "loss", "--store", store.root).exit_code == 2
+
+
+NET = "from torch import nn\ndef build(): return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(36, 7))\n"
+
+
+def edit_then_train(candidate: Candidate) -> float:
+    """The third trial finds the file of the network edited."""
+    if candidate._trial.number == 2:
+        file = Path(candidate.recipe.model.rpartition(":")[0])
+        file.write_text(file.read_text() + "# edited\n")
+    return train_candidate(candidate)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_network_that_is_edited_during_a_study(store: Store, tmp_path: Path, workers: int) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    given = {"model": f"{file}:build", "trials": 4, "workers": workers, "name": "own", "pruner": "none"}
+    with pytest.raises(EnsembleFerError, match=rf"model {file}:build was changed during study.*Put it back"):
+        search(store, objective=edit_then_train, **given)
+    with pytest.raises(UsageError, match=r"begun for something else\. It has model_sha256: "):
+        search(store, objective=train_candidate, **given)
+    # No trial was lost or failed by it.
+    file.write_text(NET)
+    made = search(store, objective=train_candidate, **given)
+    assert (made.metrics["complete"], made.metrics["failed"], made.metrics["given_up"]) == (4, 0, 0)
