@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ Named = dict[str, Predictions]
 
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[^ ]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 _SEED = re.compile(r"(?P<name>.+)-s(?P<seed>\d+)")
+_METRICS = ("accuracy", "macro_f1")
+_COLUMNS = ("accuracy", "macro-F1", "accuracy, twin-free", "macro-F1, twin-free")
 _PART = re.compile(r"[.-](test|select)$")
 
 
@@ -126,22 +129,25 @@ def differences_table(named: Named) -> str:
 
 def recipes_table(named: Named) -> str:
     """Recipes that were trained with several seeds, files ``NAME-s<seed>``: the mean of each, and each seed."""
-    lines = [
-        (name, *(_each([getattr(score(p, n_boot=1), metric) for p in runs]) for metric in ("accuracy", "macro_f1")))
-        for name, runs in _recipes(named).items()
-    ]
-    return _markdown(("mean (each seed)", "accuracy", "macro-F1"), lines)
+    lines = []
+    for name, runs in _recipes(named).items():
+        reports = [score(p, n_boot=1) for p in runs]
+        cells = [[getattr(report, metric) for report in reports] for metric in _METRICS]
+        cells += [[report.twin_free[metric] for report in reports] for metric in _METRICS]
+        lines.append((name, *map(_each, cells)))
+    return _markdown(("mean (each seed)", *_COLUMNS), lines)
 
 
 def recipe_differences_table(named: Named) -> str:
     """Each recipe minus those before it, in points, by paired bootstrap over twin groups and seeds."""
     recipes = list(_recipes(named).items())
-    lines = [
-        (f"{name} − {other}", *(_points(*paired_difference(a, b, metric)) for metric in ("accuracy", "macro_f1")))
-        for later, (name, a) in enumerate(recipes)
-        for other, b in recipes[:later]
-    ]
-    return _markdown(("points", "accuracy", "macro-F1"), lines)
+    lines = []
+    for later, (name, a) in enumerate(recipes):
+        for other, b in recipes[:later]:
+            free = [[_twin_free(p) for p in side] for side in (a, b)]
+            cells = [_points(*paired_difference(*sides, metric)) for sides in ((a, b), free) for metric in _METRICS]
+            lines.append((f"{name} − {other}", *cells))
+    return _markdown(("points", *_COLUMNS), lines)
 
 
 def protocols_list(named: Named) -> str:
@@ -200,6 +206,12 @@ def _recipes(named: Named) -> dict[str, list[Predictions]]:
         raise UsageError(f"no file is named NAME-s<seed>, such as default-s0; found {', '.join(named)}.")
     names = sorted(found, key=lambda name: (name != "default", name))
     return {name: [p for _, p in sorted(found[name].items())] for name in names}
+
+
+def _twin_free(p: Predictions) -> Predictions:
+    """The rows without a twin in training."""
+    own = ("logits", "labels", "rows", "groups", "twin_in_train")
+    return replace(p, **{key: getattr(p, key)[~p.twin_in_train] for key in own})
 
 
 def _each(values: Sequence[float]) -> str:
