@@ -144,8 +144,9 @@ def recipe_differences_table(named: Named) -> str:
     lines = []
     for later, (name, a) in enumerate(recipes):
         for other, b in recipes[:later]:
-            free = [[_twin_free(p) for p in side] for side in (a, b)]
-            cells = [_points(*paired_difference(*sides, metric)) for sides in ((a, b), free) for metric in _METRICS]
+            free, free_b = ([_twin_free(p) for p in side] for side in (a, b))
+            cells = [_points(*paired_difference(a, b, metric)) for metric in _METRICS]
+            cells += [_points(*paired_difference(free, free_b, metric)) for metric in _METRICS]
             lines.append((f"{name} − {other}", *cells))
     return _markdown(("points", *_COLUMNS), lines)
 
