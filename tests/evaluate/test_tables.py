@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ensemble_fer.ensemble import combine
@@ -119,3 +120,38 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_recipes_of_several_seeds_with_and_without_twins(tmp_path: Path) -> None:
+    made = {}
+    for name, skill in (("default", 2.0), ("tuned", 1.5)):
+        for seed in (0, 1):
+            p = some_predictions(800, seed + (10 if name == "tuned" else 0), skill=skill)
+            # A tuned recipe that knows what it was trained on.
+            if name == "tuned":
+                p = replace(p, logits=p.logits + 9 * np.eye(7)[p.labels] * p.twin_in_train[:, None])
+            made[f"{name}-s{seed}"] = p = replace(p, protocol=replace(p.protocol, seed=seed))
+            save_predictions(tmp_path / f"{name}-s{seed}-test.npz", p)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table:recipes -->\n<!-- end -->\n<!-- table:recipe_differences -->\n<!-- end -->\n")
+    assert main([str(tmp_path), "--update", str(page)]) == 0
+    lines = [line for line in page.read_text().splitlines() if line.startswith(("| default", "| tuned"))]
+    assert [line.split(" | ")[0] for line in lines] == ["| default", "| tuned", "| tuned − default"]
+
+    def share(name: str, seed: int, free: bool) -> float:
+        p = made[f"{name}-s{seed}"]
+        right = p.logits.argmax(1) == p.labels
+        return 100 * float(right[~p.twin_in_train].mean() if free else right.mean())
+
+    for line, name in zip(lines, ("default", "tuned"), strict=False):
+        cells = line.strip("| ").split(" | ")
+        for cell, free in ((cells[1], False), (cells[3], True)):
+            each = [share(name, seed, free) for seed in (0, 1)]
+            assert cell == f"{np.mean(each):.1f} ({each[0]:.1f}, {each[1]:.1f})"
+    gaps = [
+        np.mean([share("tuned", seed, free) - share("default", seed, free) for seed in (0, 1)])
+        for free in (False, True)
+    ]
+    cells = lines[2].strip("| ").split(" | ")
+    assert [cells[1].split(" ")[0], cells[3].split(" ")[0]] == [f"{gap:+.1f}" for gap in gaps]
+    assert gaps[0] - gaps[1] > 3, "the example must tell the two apart"
