@@ -29,10 +29,10 @@ from ensemble_fer.models.member import GRAY_MEAN, GRAY_SCALE
 from ensemble_fer.runtime import cpu_count, peak_mb
 from ensemble_fer.store import Store, need_data
 from ensemble_fer.train.batches import Batches, step_seed
+from ensemble_fer.train.convolutions import FastConvolutions
 from ensemble_fer.train.device import choose_precision, keep_freed_memory
 from ensemble_fer.train.losses import loss_of
 from ensemble_fer.train.optimizers import optimizer_of
-from ensemble_fer.train.winograd import FastConvolutions
 from ensemble_fer.types import Resampling
 
 MODEL = "vggnet"

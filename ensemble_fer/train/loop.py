@@ -23,12 +23,12 @@ from ensemble_fer.models import Member
 from ensemble_fer.train.averaging import Average
 from ensemble_fer.train.batches import Batches, step_seed
 from ensemble_fer.train.checkpoint import State, load_checkpoint, save_checkpoint
+from ensemble_fer.train.convolutions import FastConvolutions
 from ensemble_fer.train.device import keep_freed_memory
 from ensemble_fer.train.losses import loss_of
 from ensemble_fer.train.optimizers import optimizer_of
 from ensemble_fer.train.prediction import predict_rows
 from ensemble_fer.train.schedules import share_of
-from ensemble_fer.train.winograd import FastConvolutions
 
 HISTORY = "history.jsonl"
 # A long epoch is saved in between too, so that a kill costs minutes at most.

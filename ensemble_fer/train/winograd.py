@@ -11,7 +11,6 @@ Rounding: with 256 channels outputs are off by up to 7e-6 of their spread (root 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 
 from ensemble_fer.train.toom_cook import POINTS, matrices
 
@@ -34,30 +32,7 @@ WEIGHT_TILES = 64
 PIECE, PIECE_TILES = 1_000_000, 256
 
 
-class FastConvolutions(TorchFunctionMode):
-    """Within this context, 3x3 convolutions that gain from it are computed by tiles, forward and backward.
-
-    All others, and all on another device, in another precision or without gradients, are torch's own. The context
-    needs to hold the forward pass only. Make one for a training and enter it at every step: it keeps the memory that
-    tiles are worked on in, which the system would otherwise hand out, zeroed, again and again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rooms = _Rooms()
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.conv2d:
-            found = _eligible(*args, **kwargs)
-            if found is not None:
-                return _Convolution.apply(*found, self._rooms)
-        return func(*args, **kwargs)
-
-
-def _eligible(
+def eligible(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -66,7 +41,7 @@ def _eligible(
     dilation: Any = 1,
     groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor | None, int] | None:
-    """What ``_Convolution`` takes, the side of its tiles last, if it gains; else None."""
+    """What ``Convolution`` takes, the side of its tiles last, if it gains; else None."""
     if weight.shape[2:] != (3, 3) or groups != 1 or input.dim() != 4 or min(weight.shape[:2]) < LEAST_CHANNELS:
         return None
     if any(given not in (wanted, (wanted, wanted)) for given, wanted in ((stride, 1), (padding, 1), (dilation, 1))):
@@ -119,7 +94,7 @@ def _both(matrix: Tensor, tiles: Tensor, spare: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-class _Rooms:
+class Rooms:
     """Memory by name, which grows to the largest size asked for and holds whatever was left there."""
 
     def __init__(self) -> None:
@@ -136,7 +111,7 @@ class _Rooms:
 class _Shape:
     """Sizes of a convolution, and how many faces at a time are worked on."""
 
-    def __init__(self, images: Tensor, weight: Tensor, side: int, rooms: _Rooms) -> None:
+    def __init__(self, images: Tensor, weight: Tensor, side: int, rooms: Rooms) -> None:
         self.rooms = rooms
         self.n, self.inputs, self.height, self.width = images.shape
         self.outputs, self.side, self.outer = len(weight), side, side + 2
@@ -183,11 +158,11 @@ class _Shape:
         return torch.nn.functional.pad(maps, (0, 0, 0, more[1], 0, more[0])) if any(more) else maps.contiguous()
 
 
-class _Convolution(torch.autograd.Function):
+class Convolution(torch.autograd.Function):
     """A 3x3 convolution with stride and padding 1, in tiles of ``side`` outputs."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, side: int, rooms: _Rooms) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, side: int, rooms: Rooms) -> Tensor:
         shape, to = _Shape(images, weight, side, rooms), transforms(side)
         moved = _moved(weight, to, rooms)
         pictures = images.permute(0, 2, 3, 1)
@@ -258,7 +233,7 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _moved(weight: Tensor, to: Transforms, rooms: _Rooms) -> Tensor:
+def _moved(weight: Tensor, to: Transforms, rooms: Rooms) -> Tensor:
     """Transformed weights [a a, outputs, inputs] of weights [outputs, inputs, 3, 3]."""
     (a, _), (outputs, inputs) = to.weights.shape, weight.shape[:2]
     # Weights lie in memory with the inputs of a pixel side by side, and stay so.
@@ -267,7 +242,7 @@ def _moved(weight: Tensor, to: Transforms, rooms: _Rooms) -> Tensor:
     return _both(to.weights, pixels, spare, torch.empty(a * a, outputs * inputs)).view(-1, outputs, inputs)
 
 
-def _gathered(total: Tensor, weight: Tensor, to: Transforms, rooms: _Rooms) -> Tensor:
+def _gathered(total: Tensor, weight: Tensor, to: Transforms, rooms: Rooms) -> Tensor:
     """The gradient of the weights from that of the transformed ones."""
     outputs, inputs = weight.shape[:2]
     spare = rooms.of("half of weights", 3 * len(to.weights) * outputs * inputs)

@@ -10,8 +10,9 @@ from torch.nn.functional import conv2d
 
 from ensemble_fer.models import build
 from ensemble_fer.train import winograd
+from ensemble_fer.train.convolutions import FastConvolutions
 from ensemble_fer.train.toom_cook import POINTS, matrices
-from ensemble_fer.train.winograd import FastConvolutions, best_tile
+from ensemble_fer.train.winograd import best_tile
 
 
 @pytest.mark.parametrize("side", sorted(POINTS))
@@ -38,7 +39,7 @@ def test_values_and_gradients(side: int, shape: tuple[int, ...], monkeypatch: py
     images = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
     weight, bias = torch.randn(72, shape[1], 3, 3, requires_grad=True), torch.randn(72, requires_grad=True)
     exact = conv2d(images.double(), weight.double(), bias.double(), padding=1)
-    found = winograd._Convolution.apply(images, weight, bias, side, winograd._Rooms())
+    found = winograd.Convolution.apply(images, weight, bias, side, winograd.Rooms())
     assert found.shape == exact.shape
     assert off(found, exact) < 1e-5
     above = torch.randn_like(found)
@@ -53,7 +54,7 @@ def test_only_the_gradients_that_are_needed() -> None:
     weight = torch.randn(64, 64, 3, 3)
     for wanted in ((True, False), (False, True)):
         given = [tensor.clone().requires_grad_(need) for tensor, need in zip((images, weight), wanted, strict=True)]
-        winograd._Convolution.apply(*given, None, 5, winograd._Rooms()).sum().backward()
+        winograd.Convolution.apply(*given, None, 5, winograd.Rooms()).sum().backward()
         assert [tensor.grad is not None for tensor in given] == list(wanted)
 
 
@@ -74,8 +75,8 @@ def taken(layer: nn.Module, images: torch.Tensor, monkeypatch: pytest.MonkeyPatc
     """Whether a convolution in the context is computed by tiles."""
     calls = []
     monkeypatch.setattr(winograd, "LEAST_PRODUCTS", least)
-    plain = winograd._Convolution.apply
-    monkeypatch.setattr(winograd._Convolution, "apply", lambda *args: calls.append(1) or plain(*args))
+    plain = winograd.Convolution.apply
+    monkeypatch.setattr(winograd.Convolution, "apply", lambda *args: calls.append(1) or plain(*args))
     with FastConvolutions():
         out = layer(images)
     monkeypatch.undo()
