@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -35,6 +37,9 @@ class State:
         Weights of the epoch with the best select macro-F1 so far; empty before the first.
     best_epoch : int
         1-based; 0 before the first.
+    best_logits : float32 [m, 7], optional
+        What those weights say of the select part. In memory only: after a resumed training they may have to be computed
+        again.
     average : dict of str to Tensor
         The moving average of the weights; empty where there is none.
     seconds : float
@@ -49,6 +54,7 @@ class State:
     history: list[dict] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
+    best_logits: NDArray[np.float32] | None = None
     average: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
     made_with: dict = field(default_factory=dict)
@@ -71,7 +77,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
                 tensors[f"optimizer.{index}.{key}"] = value
             else:
                 numbers[f"{index}.{key}"] = value
-    plain = asdict(State(**{**vars(state), "best": {}, "average": {}}))
+    plain = asdict(State(**{**vars(state), "best": {}, "best_logits": None, "average": {}}))
     header = {"state": json.dumps(plain), "optimizer": json.dumps(numbers)}
     write_atomic(folder / FILE, save(apart(tensors), header))
 

@@ -147,6 +147,7 @@ def fit(
                     "train_loss": round(state.loss_sum / state.loss_steps, 6),
                     "learning_rate": rate,
                 }
+                logits = None
                 if len(select_labels):
                     logits = predict_rows(scored, select_images, device=device)
                     _check_numbers(np.isfinite(logits).all(), latest["epoch"], recipe)
@@ -160,6 +161,7 @@ def fit(
                 if not len(select_labels) or latest["macro_f1"] > max(state.scores[:-1], default=-1.0):
                     state.best_epoch = len(state.history)
                     state.best = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
+                    state.best_logits = logits
             running = state.loss_sum / state.loss_steps if state.loss_steps else latest["train_loss"]
             report(state.step, {**latest, "loss": running, "rate": rate})
             now = time.perf_counter()

@@ -114,7 +114,14 @@ def train(
         if len(prepared.select_rows):
             part = prepared.split.select
             predictions = predictions_of(
-                member, faces, part, prepared.trained_rows, prepared.twins, source=name, protocol=protocol
+                member,
+                faces,
+                part,
+                prepared.trained_rows,
+                prepared.twins,
+                source=name,
+                protocol=protocol,
+                logits=state.best_logits,
             )
             save_predictions(folder / SELECT, predictions)
             select = summary(predictions.labels, predictions.logits)
@@ -211,11 +218,16 @@ def predictions_of(
     source: str,
     protocol: Protocol,
     tta: str = "none",
+    logits: NDArray[np.float32] | None = None,
     quiet: bool = True,
 ) -> Predictions:
-    """What a member says of the rows of a part, complete with labels and with which has a twin among ``trained``."""
-    with progress(len(part), f"scoring {source}", quiet=quiet) as advance:
-        logits = predict_rows(member, faces.images[part.rows], tta, advance=advance)
+    """What a member says of the rows of a part, complete with labels and with which has a twin among ``trained``.
+
+    ``logits`` are what it said already, if that is at hand.
+    """
+    if logits is None:
+        with progress(len(part), f"scoring {source}", quiet=quiet) as advance:
+            logits = predict_rows(member, faces.images[part.rows], tta, advance=advance)
     return Predictions(
         logits=logits,
         labels=faces.labels[part.rows],
