@@ -37,7 +37,7 @@ _WHERE = {
     "evaluate.metrics": ("score",),
     "evaluate.predictions": ("load_predictions", "save_predictions"),
     "evaluate.figures": ("confusion_figure",),
-    "ensemble": ("combine",),
+    "ensemble": ("combine", "diversity", "fit"),
     "export.fusing": ("fuse",),
     "report": ("evaluate",),
     "leaderboard": ("leaderboard",),
@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from ensemble_fer.data.votes import votes_of as votes_of
     from ensemble_fer.demo import run_demo as run_demo
     from ensemble_fer.ensemble import combine as combine
+    from ensemble_fer.ensemble import diversity as diversity
+    from ensemble_fer.ensemble import fit as fit
     from ensemble_fer.evaluate.figures import confusion_figure as confusion_figure
     from ensemble_fer.evaluate.metrics import score as score
     from ensemble_fer.evaluate.predictions import load_predictions as load_predictions

@@ -103,9 +103,10 @@ class _Book:
         return str(made.spec.get("name", self.names.get(identity, identity))) if made else identity
 
     def rows_of(self, source: Artifact, split_id: str) -> list[dict]:
-        """One row for each test-time augmentation that something is known of; without any always."""
+        """One row for each test-time augmentation that something is known of; for its own always."""
         scored = self.scored.get(source.id, {})
-        ttas = ["none", *sorted({tta for _, tta in scored} - {"none"})]
+        own = _own_tta(source)
+        ttas = [own, *sorted({tta for _, tta in scored} - {own})]
         return [self._row(source, split_id, tta, scored) for tta in ttas]
 
     def _row(self, source: Artifact, split_id: str, tta: str, scored: dict[tuple[str, str], Artifact]) -> dict:
@@ -113,7 +114,7 @@ class _Book:
         if select is not None:
             select_scores = _flat(select.metrics)
         else:
-            select_scores = self._select_of(source) if tta == "none" else None
+            select_scores = self._select_of(source) if tta == _own_tta(source) else None
         tested = test.metrics if test is not None else None
         protocol = self._protocol(source, test or select)
         runs = self.members(source)
@@ -173,6 +174,11 @@ def _flat(scores: dict) -> dict:
     if value is None and disgust and disgust["support"]:
         value = disgust["f1"]
     return {**scores, "disgust_f1": value}
+
+
+def _own_tta(source: Artifact) -> str:
+    """The augmentation of the graph of an ensemble; none for a run."""
+    return str(source.spec.get("tta", "none")) if source.kind == "ensemble" else "none"
 
 
 def _recipe(run: Artifact, key: str) -> str:

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from ensemble_fer.artifact import canonical
-from ensemble_fer.data.derived import faceless_dropped
-from ensemble_fer.data.importing import identity_images, load_faces
-from ensemble_fer.data.splits import twins_in
 from ensemble_fer.data.votes import agreement_of, find_votes, is_top, load_votes
-from ensemble_fer.devices import choose_device
-from ensemble_fer.ensemble import combine
+from ensemble_fer.ensemble import Combination, combination_from, combine
 from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.agreement import by_agreement
-from ensemble_fer.evaluate.figures import confusion_figure
 from ensemble_fer.evaluate.metrics import Report, score
-from ensemble_fer.evaluate.predictions import load_predictions, load_protocol, protocol_from_json, save_predictions
-from ensemble_fer.looks import count_look
+from ensemble_fer.evaluate.predictions import load_predictions
+from ensemble_fer.scoring import (
+    PREDICTIONS,
+    SELECT,
+    TTA,
+    check_select,
+    looked,
+    scored_run,
+    split_of_run,
+    stored_or_made,
+)
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import Predictions, Protocol, Role, Split, TwinMap
+from ensemble_fer.types import Predictions, Role
 
 KINDS = ("run", "ensemble")
-TTA = ("none", "flip", "ten_crop")
-PREDICTIONS, FIGURE = "predictions.npz", "confusion.png"
-SELECT = "select.npz"
-# Raised when scores are computed otherwise than before: old ones are not taken for new ones.
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def evaluate(
     store: Store,
     name: str,
     *,
-    tta: str = "none",
+    tta: str | None = None,
     role: str = Role.TEST,
     device: str = "auto",
     quiet: bool = False,
@@ -78,8 +75,9 @@ def evaluate(
     ----------
     name : str
         Reference or id; ``run:NAME`` or ``ensemble:NAME`` where both exist.
-    tta : str
-        ``none`` (centre crop), ``flip`` or ``ten_crop``.
+    tta : str, optional
+        ``none`` (centre crop), ``flip`` or ``ten_crop``; by default that with which an ensemble was fused, and none for
+        a run.
     role : str
         ``test``, or ``select``, which counts no look.
     device : str
@@ -97,8 +95,7 @@ def evaluate(
         The train part was asked for, or the split has no such part.
     """
     source = find_source(store, name)
-    if tta not in TTA:
-        raise unknown_name("test-time augmentation", tta, TTA)
+    tta = _tta_for(source, tta)
     if role == Role.TRAIN:
         raise SplitMisuse("scores of the train part measure memory. Evaluate the 'test' or the 'select' part.")
     if role not in list(Role):
@@ -114,6 +111,21 @@ def evaluate(
         agreement, top = agreement_of(votes)[predictions.rows], votes.seven[predictions.rows]
         report = replace(report, by_agreement=by_agreement(predictions, agreement, is_top(top, predictions.labels)))
     return Evaluation(report, predictions, artifact, source, stored, joined)
+
+
+def _tta_for(source: Artifact, tta: str | None) -> str:
+    """The augmentation to score with; only its own for an ensemble whose graph has one, or that was fitted with it."""
+    own = own_tta(source)
+    if tta is None:
+        return own
+    if tta not in TTA:
+        raise unknown_name("test-time augmentation", tta, TTA)
+    if tta != own and (own != "none" or fitted_text(source)):
+        raise UsageError(
+            f"this ensemble was fused with test-time augmentation {own!r}, and its graph and what was fitted hold for "
+            f"that alone; {tta!r} was asked for. Leave --tta out, or fuse with --tta {tta}."
+        )
+    return tta
 
 
 def _faces_of(store: Store, source: Artifact) -> Artifact | None:
@@ -152,94 +164,40 @@ def find_source(store: Store, name: str, kinds: Sequence[str] = KINDS) -> Artifa
 
 def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> tuple[Artifact, bool]:
     """The predictions artifact of a source, and whether it was there already."""
-    spec = {"source": source.id, "role": str(role), "tta": tta, "version": VERSION}
-    found = store.find("predictions", spec, [source.id])
-    if found is not None:
-        return found, True
-    if role == Role.SELECT:
-        check_select(store, source)
-    if role == Role.SELECT and tta == "none":
-        said = replace(load_predictions(source.file(SELECT)), source=source.id)
-    elif source.kind == "ensemble":
-        said = _of_ensemble(store, source, role, tta, device, quiet)
-    else:
-        said = _of_run(store, source, role, tta, device, quiet)
-
-    def write(folder: Path) -> dict:
-        save_predictions(folder / PREDICTIONS, said)
-        report = score(said)
-        confusion_figure(report, folder / FIGURE, name=store.name_of(source))
-        return report.to_dict()
-
-    return store.put("predictions", spec, [source.id], write), False
-
-
-def check_select(store: Store, source: Artifact) -> None:
-    """Raise SplitMisuse if a run, or a member of an ensemble, was trained on the select part."""
-    for run in [source] if source.kind == "run" else [store.by_id("run", i) for i in source.inputs]:
-        if run.spec["recipe"].get("train_on", "train") != "train":
-            raise SplitMisuse(
-                f"run {run.id} ({store.name_of(run)}) was trained on train+select: it knows the select part, so that "
-                "nothing can be scored, chosen or fitted there. Evaluate the test part, or train it on train alone."
-            )
+    if source.kind == "run":
+        return scored_run(store, source, role, tta, device=device, quiet=quiet)
+    return stored_or_made(store, source, role, tta, lambda: _of_ensemble(store, source, role, tta, device, quiet))
 
 
 def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
-    """The members' predictions, made where they are missing, combined by the rule."""
+    """What an ensemble says: as it was stored, or its members' predictions, made where missing, combined."""
+    if role == Role.SELECT:
+        check_select(store, source)
+        if tta == own_tta(source):
+            return load_predictions(source.file(SELECT))
     members = []
     for identity in source.inputs:
-        made, _ = _scored(store, store.by_id("run", identity), role, tta, device, quiet)
+        made, _ = scored_run(store, store.by_id("run", identity), role, tta, device=device, quiet=quiet)
         members.append(replace(load_predictions(made.file(PREDICTIONS)), source=identity))
-    combined = combine(members, source.spec["rule"], source=source.id)
+    combined = combine(members, combination_of(source), source=source.id, fitted=fitted_text(source))
     if role != Role.TEST:
         return combined
     first = store.by_id("run", source.inputs[0])
-    data, split = store.by_id("data", first.inputs[0]), _split(store.by_id("split", first.inputs[1]))
-    return replace(combined, protocol=_looked(store, combined.protocol, data, split, source, tta))
+    data, split = store.by_id("data", first.inputs[0]), split_of_run(store.by_id("split", first.inputs[1]))
+    return replace(combined, protocol=looked(store, combined.protocol, data, split, source, tta))
 
 
-def _of_run(store: Store, run: Artifact, role: Role, tta: str, device: str, quiet: bool) -> Predictions:
-    """What the weights of a run say of a part, computed by torch in float32."""
-    from ensemble_fer.train import left_out, load_member, own_code, predictions_of, trained_rows
-
-    data = store.by_id("data", run.inputs[0])
-    split = _split(store.by_id("split", run.inputs[1]))
-    twins = TwinMap(**store.by_id("twins", run.inputs[2]).arrays("twins.npz"))
-    part = split.test if role == Role.TEST else split.select
-    if not len(part):
-        raise SplitMisuse(f"split {split.name!r} of run {run.id} has no {role} rows; there is nothing to score.")
-    faces = load_faces(data)
-    twins = twins_in(split, faces, twins)
-    member = load_member(run).to(choose_device(device))
-    trained_on = run.spec["recipe"].get("train_on", "train")
-    if SELECT in run.manifest["files"]:
-        protocol = load_protocol(run.file(SELECT))
-    else:
-        protocol = protocol_from_json(canonical(run.metrics["protocol"]), f"run {run.id}")
-    protocol = replace(protocol, role=str(role), tta=tta, looks=0)
-    dropped = faceless_dropped(split, role)
-    protocol = replace(protocol, rows_left_out=left_out(data, faces, part), faceless_dropped=dropped)
-    # All that can fail has been loaded. From here on this is a look, whatever happens to the process.
-    if role == Role.TEST:
-        choosing = split.select_rows if trained_on == "train" else split.select_rows[:0]
-        also = twins.have_twin_in(part.rows, choosing)
-        protocol = replace(protocol, twins_in_select=int(also.sum()))
-        protocol = _looked(store, protocol, data, split, run, tta)
-    trained = trained_rows(split, trained_on)
-    with own_code([run], "scoring"):
-        return predictions_of(
-            member, faces, part, trained, twins, source=run.id, protocol=protocol, tta=tta, quiet=quiet
-        )
+def own_tta(source: Artifact) -> str:
+    """The test-time augmentation that an ensemble was fused with; none for a run."""
+    return source.spec.get("tta", "none") if source.kind == "ensemble" else "none"
 
 
-def _split(artifact: Artifact) -> Split:
-    """The split a run was trained on, as it was stored."""
-    parts = artifact.arrays("split.npz")
-    return Split(artifact.spec["name"], parts["train"], parts["select"], parts["test"], artifact.metrics["removed"])
+def combination_of(source: Artifact) -> str | Combination:
+    """By what an ensemble combines its members."""
+    kept = source.metrics.get("combination")
+    return source.spec["rule"] if kept is None else combination_from(kept)
 
 
-def _looked(store: Store, protocol: Protocol, data: Artifact, split: Split, source: Artifact, tta: str) -> Protocol:
-    """The stamp after this look at the test part has been written down."""
-    images = identity_images(store, data)
-    found = count_look(store, images[split.test_rows], images[split.select_rows], source.id, tta)
-    return replace(protocol, looks=found.looks, chosen_on=found.chosen_on)
+def fitted_text(source: Artifact) -> str:
+    """What of an ensemble was fitted, and where; empty for a run."""
+    return (source.metrics.get("protocol") or {}).get("fitted", "")

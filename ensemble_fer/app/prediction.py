@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_fer.app.pictures import read_faces
 from ensemble_fer.errors import UsageError
-from ensemble_fer.export.session import OUTPUT, Graph, open_graph
+from ensemble_fer.export.session import GRAY, OUTPUT, Graph, open_graph
 from ensemble_fer.store import Artifact
 
 GRAPH = "ensemble.onnx"
@@ -53,6 +53,11 @@ def predict(
     if isinstance(graph, Artifact):
         graph = graph.file(GRAPH)
     opened = graph if isinstance(graph, Graph) else open_graph(graph, threads)
+    if opened.shape != GRAY:
+        raise UsageError(
+            f"{opened.path} takes aligned faces {list(opened.shape)}, and pictures are not aligned here. Predict with "
+            "an ensemble of gray faces: fuse runs of a set that was not aligned."
+        )
     probabilities = opened.run(np.stack([face.pixels for face in found]))[OUTPUT].astype(np.float64)
     return [
         {"path": str(path), "faces": [_described(face.box, row, opened.labels)]}

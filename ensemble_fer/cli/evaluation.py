@@ -29,8 +29,9 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     name: Annotated[str, typer.Argument(help="A run or an ensemble, by name or id.", metavar="RUN|ENSEMBLE")],
     tta: Annotated[
-        str, typer.Option("--tta", help="Test-time augmentation: none, flip or ten_crop.", metavar="NAME")
-    ] = "none",
+        str | None,
+        typer.Option("--tta", help="none, flip or ten_crop; by default an ensemble's own, else none.", metavar="NAME"),
+    ] = None,
     part: Annotated[
         str, typer.Option("--part", help="test, or select, which counts no look.", metavar="PART")
     ] = "test",

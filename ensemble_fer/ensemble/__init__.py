@@ -2,148 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ensemble_fer.ensemble.combination import Combination, combination_from, plain
+from ensemble_fer.ensemble.diversity import diversity
+from ensemble_fer.ensemble.fitting import CALIBRATE, Fitted, fit
+from ensemble_fer.ensemble.members import check_together, join_protocols
 from ensemble_fer.ensemble.rules import RULES
-from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
-from ensemble_fer.types import Predictions, Protocol
+from ensemble_fer.errors import UsageError
+from ensemble_fer.types import Predictions
 
-__all__ = ["RULES", "combine", "diversity"]
+__all__ = ["CALIBRATE", "RULES", "Combination", "Fitted", "combination_from", "combine", "diversity", "fit", "plain"]
 
 
-def combine(members: Sequence[Predictions], rule: str = "mean", source: str | None = None) -> Predictions:
+def combine(
+    members: Sequence[Predictions], rule: str | Combination = "mean", source: str | None = None, fitted: str = ""
+) -> Predictions:
     """What the ensemble of these members says of the rows they share.
 
     Parameters
     ----------
     members : sequence of Predictions
         At least one; all of the same rows, in the same order, of the same part of the same split.
-    rule : str
-        A key of ``RULES``.
+    rule : str or Combination
+        A key of ``RULES`` that fits nothing, or what ``fit`` made of one that does.
     source : str, optional
         Id of the ensemble; ``rule(id, id, …)`` by default.
+    fitted : str
+        What was fitted and where, for the stamp.
 
     Returns
     -------
     Predictions
-        The logits are logarithms of the ensemble's probabilities (for ``mean_logits`` up to a constant a row).
-        The protocol joins those of the members: their resamplings with `` + ``, every leak, the most looks.
+        The logits are logarithms of the ensemble's probabilities (up to a constant a row for ``mean_logits``,
+        ``stacking`` and with a temperature). The protocol joins those of the members: their resamplings with `` + ``,
+        every leak, the most looks.
 
     Raises
     ------
     SplitMisuse
         Members differ in data, split, role, rows, labels, twin groups or twins in training.
     UsageError
-        No member, the same member twice, another test-time augmentation, or an unknown rule.
+        No member, the same member twice, another test-time augmentation, an unknown rule or one that is to be fitted,
+        or a combination of another number of members.
     """
-    if rule not in RULES:
-        raise unknown_name("rule of fusion", rule, RULES)
+    by = rule if isinstance(rule, Combination) else plain(rule, len(members)) if members else None
     check_together(members)
-    stacked = np.stack([p.logits for p in members]).astype(np.float64)
-    logits = RULES[rule](np.stack([p.probabilities() for p in members]), stacked)
+    assert by is not None
+    if len(by.weights) != len(members):
+        raise UsageError(f"this combination is of {len(by.weights)} members; {len(members)} were given.")
     return replace(
         members[0],
-        logits=logits,
-        source=source or f"{rule}({', '.join(p.source for p in members)})",
-        protocol=join_protocols([p.protocol for p in members]),
+        logits=by(np.stack([p.logits for p in members])),
+        source=source or f"{by.rule}({', '.join(p.source for p in members)})",
+        protocol=replace(join_protocols([p.protocol for p in members]), fitted=fitted),
     )
-
-
-def check_together(members: Sequence[Predictions]) -> None:
-    """Raise unless these predictions can be combined or compared row by row."""
-    if not members:
-        raise UsageError("an ensemble needs at least one member, but none was given.")
-    sources = [p.source for p in members]
-    twice = sorted({s for s in sources if sources.count(s) > 1})
-    if twice:
-        raise UsageError(f"{', '.join(twice)} given more than once. Name each member once; weights are another rule.")
-    first = members[0]
-    for other in members[1:]:
-        pair = f"{first.source} and {other.source}"
-        for what in ("data", "injected", "split"):
-            a, b = getattr(first.protocol, what), getattr(other.protocol, what)
-            if a != b:
-                raise SplitMisuse(
-                    f"{pair} differ in {what}: {a!r} and {b!r}. Members of one ensemble must share it; "
-                    "otherwise rows that one of them was trained on count as unseen."
-                )
-        if first.role != other.role:
-            raise SplitMisuse(
-                f"{pair} differ in role: '{first.role}' and '{other.role}'. Give predictions of the same part."
-            )
-        for what in ("rows", "labels", "groups", "twin_in_train"):
-            if not np.array_equal(getattr(first, what), getattr(other, what)):
-                raise SplitMisuse(
-                    f"{pair} differ in {what} ({len(first)} and {len(other)} rows). "
-                    "Members must say something of the same rows in the same order; evaluate both on the same part."
-                )
-        if first.protocol.tta != other.protocol.tta:
-            raise UsageError(
-                f"{pair} differ in test-time augmentation: {first.protocol.tta!r} and {other.protocol.tta!r}. "
-                "Evaluate all members with the same --tta."
-            )
-
-
-def join_protocols(protocols: Sequence[Protocol]) -> Protocol:
-    """The stamp of a score made with all of these. What differs is named in full, nothing is dropped."""
-    first = protocols[0]
-    seeds = {p.seed for p in protocols}
-    return replace(
-        first,
-        resampling=" + ".join(p.resampling for p in protocols),
-        resampled_where=_named(p.resampled_where for p in protocols),
-        trained_on=_named(p.trained_on for p in protocols),
-        votes=_named(p.votes for p in protocols if p.votes),
-        chosen_by=_named(p.chosen_by for p in protocols),
-        pretraining=_named(p.pretraining for p in protocols),
-        rows_left_out=max(p.rows_left_out for p in protocols),
-        faceless_dropped=max(p.faceless_dropped for p in protocols),
-        seed=first.seed if len(seeds) == 1 else None,
-        looks=max(p.looks for p in protocols),
-        chosen_on=max(p.chosen_on for p in protocols),
-        twins_in_select=max(p.twins_in_select for p in protocols),
-        leaks=tuple(dict.fromkeys(leak for p in protocols for leak in p.leaks)),
-    )
-
-
-def _named(values: Iterable[str]) -> str:
-    return " + ".join(dict.fromkeys(values))
-
-
-def diversity(members: Sequence[Predictions]) -> dict:
-    """How differently the members err.
-
-    Returns
-    -------
-    dict
-        ``pairs``: for each pair ``{"a", "b", "disagreement", "double_fault"}``, the shares of rows on which
-        they say different classes, and on which both are wrong; ``disagreement`` and ``double_fault``, their
-        means (None for one member); ``oracle``, the share of rows on which at least one is right, which no
-        rule that picks among the members' answers can exceed.
-
-    Raises
-    ------
-    SplitMisuse, UsageError
-        As ``combine``.
-    """
-    check_together(members)
-    said = np.stack([p.logits.argmax(axis=1) for p in members])
-    wrong = said != members[0].labels
-    pairs = [
-        {
-            "a": members[i].source,
-            "b": members[j].source,
-            "disagreement": float((said[i] != said[j]).mean()),
-            "double_fault": float((wrong[i] & wrong[j]).mean()),
-        }
-        for i in range(len(members))
-        for j in range(i + 1, len(members))
-    ]
-    means = {
-        key: float(np.mean([pair[key] for pair in pairs])) if pairs else None
-        for key in ("disagreement", "double_fault")
-    }
-    return {"pairs": pairs, **means, "oracle": float(1 - wrong.all(axis=0).mean())}

@@ -4,40 +4,65 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.ensemble import RULES, combine
+from ensemble_fer.ensemble import CALIBRATE, RULES, Fitted, diversity, fit
 from ensemble_fer.errors import SplitMisuse, StoreError, UsageError, unknown_name
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
+from ensemble_fer.evaluate.reliability_figure import reliability_figure
 from ensemble_fer.export.graph import export_onnx, output_names
 from ensemble_fer.export.latency import graph_latency
 from ensemble_fer.export.parity import BATCHES, SPREAD, measure, require_parity, torch_probabilities
-from ensemble_fer.export.session import SIDE, open_graph
+from ensemble_fer.export.session import open_graph
 from ensemble_fer.runtime import progress
+from ensemble_fer.scoring import PREDICTIONS, SELECT, TTA, scored_run
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.train import load_member, own_code
-from ensemble_fer.types import CLASSES, Predictions
+from ensemble_fer.types import CLASSES, Predictions, Role, softmax
 
-GRAPH, SELECT, CARD = "ensemble.onnx", "select.npz", "card.json"
-IN_GRAPH = ("mean",)
-"""Rules that a graph can compute."""
+GRAPH, CARD, RELIABILITY = "ensemble.onnx", "card.json", "reliability.png"
+SELECTING = ("weights", "greedy")
+"""Rules that can give a run no weight at all."""
 FUSING_VERSION = 1
 """Raised when the same runs give another graph than before."""
 STORED = 1e-3
 """Most by which a stored probability may differ from what the weights give: another processor, not other weights."""
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What is to be fused, fitted and with names."""
+
+    runs: dict[str, Artifact]
+    predictions: dict[str, Predictions]
+    fitted: Fitted
+    tta: str
+
+
 def fuse(
-    store: Store, runs: Iterable[str], *, rule: str = "mean", name: str | None = None, quiet: bool = False
+    store: Store,
+    runs: Iterable[str],
+    *,
+    rule: str = "mean",
+    calibrate: str = "none",
+    tta: str = "none",
+    select_from: bool = False,
+    seed: int = 0,
+    name: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
 ) -> Artifact:
     """One ensemble of trained runs, with one ONNX graph; answered from disk if it was made before.
 
-    The graph is run in onnxruntime on every select row and compared with float32 torch; it is kept only if every
+    What a rule fits, and temperatures, are fitted on stored predictions of the select part, see ``ensemble.fit``. The
+    graph is run in onnxruntime on every select row and compared with float32 torch; it is kept only if every
     probability agrees within 1e-5 and every label is the same.
 
     Parameters
@@ -45,23 +70,34 @@ def fuse(
     runs : names or ids of runs
         In the order in which the members stand in the graph.
     rule : str
-        ``mean``: the mean of the members' probabilities.
+        A key of ``ensemble.RULES``: mean, mean_logits, vote, weights, greedy or stacking.
+    calibrate : str
+        Whose temperatures are fitted: none, members, ensemble or both.
+    tta : str
+        ``none``, ``flip`` or ``ten_crop``, inside the graph; predictions with it are made where they are missing.
+    select_from : bool
+        Leave out the runs that the rule gives no weight.
+    seed : int
+        Of what the fitting draws: folds, and the bags of greedy.
     name : str, optional
         Reference of the ensemble; ``ensemble`` by default.
+    device : str
+        Where torch computes predictions that are missing.
     quiet : bool
         Draw no progress.
 
     Returns
     -------
     Artifact of kind ``ensemble``
-        Files ``ensemble.onnx``, ``select.npz`` (combined predictions of the select part) and ``card.json``.
-        Metrics: ``members``, ``rows_checked``, ``max_abs_diff``, ``flips``, ``parity`` (by output and batch),
+        Files ``ensemble.onnx``, ``select.npz`` (combined predictions of the select part, cross-fitted where something
+        was fitted), ``card.json`` and ``reliability.png``. Metrics: ``members``, ``rows_checked``, ``max_abs_diff``,
+        ``flips``, ``parity`` (by output and batch), ``combination``, ``optimism``, ``calibration``, ``diversity``,
         ``select`` (scores), ``protocol``, ``parameters``, ``latency``, ``size_mb``.
 
     Raises
     ------
     UsageError
-        No runs, one run twice, an unknown rule, or runs of different data sets.
+        No runs, one run twice, an unknown rule, runs of different data sets, or too few rows to fit on.
     SplitMisuse
         The runs differ in split or in select rows.
     ParityError
@@ -69,41 +105,70 @@ def fuse(
     StoreError
         A run's stored predictions are not those of its weights.
     """
-    if rule not in IN_GRAPH:
-        if rule in RULES:
-            raise UsageError(
-                f"rule {rule!r} combines stored predictions, but no graph computes it. Known in a graph: mean."
-            )
-        raise unknown_name("rule of fusion", rule, IN_GRAPH)
+    check_choices(rule, calibrate, tta, select_from)
     name = check_name(name or "ensemble")
     found = [store.get("run", run) for run in runs]
     _check_apart(found)
     _check_alike(found)
-    _check_gray(store, found[0])
     refs = store.refs("run")
     members = {
         given if refs.get(given) == run.id else store.name_of(run): run for given, run in zip(runs, found, strict=True)
     }
+    said = {name: _select_predictions(store, run, tta, device, quiet) for name, run in members.items()}
+    fitted = fit(list(said.values()), rule, calibrate=calibrate, seed=seed)
     # What the members are called is not part of what the ensemble is.
-    spec = {"rule": rule, "version": FUSING_VERSION}
-    inputs = [run.id for run in found]
+    spec: dict[str, Any] = {"rule": rule, "version": FUSING_VERSION}
+    spec |= {"calibrate": calibrate} if calibrate != "none" else {}
+    spec |= {"tta": tta} if tta != "none" else {}
+    spec |= {"seed": seed} if fitted.rows else {}
+    if select_from:
+        spec["candidates"] = [run.id for run in found]
+        kept = fitted.combination.weights > 0
+        chosen = [name for name, keep in zip(members, kept, strict=True) if keep]
+        members, said = {name: members[name] for name in chosen}, {name: said[name] for name in chosen}
+        fitted = replace(fitted, combination=fitted.combination.of(kept))
+    inputs = [run.id for run in members.values()]
     identity = artifact_id("ensemble", spec, inputs)
+    fitted = replace(fitted, predictions=replace(fitted.predictions, source=identity))
 
     def write(folder: Path) -> dict:
-        return _write(store, folder, members, rule, identity, quiet)
+        return _write(store, folder, _Request(members, said, fitted, tta), identity, quiet)
 
     return store.put("ensemble", spec, inputs, write, name=name)
 
 
-def _write(store: Store, folder: Path, runs: dict[str, Artifact], rule: str, identity: str, quiet: bool) -> dict:
+def check_choices(rule: str, calibrate: str, tta: str, select_from: bool) -> None:
+    """Raise UsageError unless these choices exist and go together."""
+    if rule not in RULES:
+        raise unknown_name("rule of fusion", rule, RULES)
+    if calibrate not in CALIBRATE:
+        raise unknown_name("choice of temperatures", calibrate, CALIBRATE)
+    if tta not in TTA:
+        raise unknown_name("test-time augmentation", tta, TTA)
+    if select_from and rule not in SELECTING:
+        raise UsageError(
+            f"rule {rule!r} gives every run a share, so that it selects none. "
+            f"To select among runs, take --rule {' or '.join(SELECTING)}."
+        )
+
+
+def _select_predictions(store: Store, run: Artifact, tta: str, device: str, quiet: bool) -> Predictions:
+    """What a run says of the select part, with this test-time augmentation."""
+    path = run.file(SELECT)
+    if tta != "none":
+        path = scored_run(store, run, Role.SELECT, tta, device=device, quiet=quiet)[0].file(PREDICTIONS)
+    return replace(load_predictions(path), source=run.id)
+
+
+def _write(store: Store, folder: Path, asked: _Request, identity: str, quiet: bool) -> dict:
     """Everything in the folder of an ensemble; the metrics of its manifest."""
-    said = {name: replace(load_predictions(run.file(SELECT)), source=run.id) for name, run in runs.items()}
-    combined = combine(list(said.values()), rule, source=identity)
+    runs, fitted, combined = asked.runs, asked.fitted, asked.fitted.predictions
+    by, names = fitted.combination, {run.id: name for name, run in runs.items()}
     images = load_faces(store.by_id("data", next(iter(runs.values())).inputs[0])).images[combined.rows]
     modules = {name: load_member(run) for name, run in runs.items()}
     parameters = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
     about = {
-        "rule": rule,
+        "rule": by.rule,
         "ensemble": identity,
         "members": [_described(name, run, parameters[name]) for name, run in runs.items()],
         "stamp": combined.protocol.to_dict(),
@@ -112,20 +177,29 @@ def _write(store: Store, folder: Path, runs: dict[str, Artifact], rule: str, ide
     small = min(SPREAD, len(images)) * (len(BATCHES) - 1)
     count = len(images) * (len(modules) + 1) + small
     with own_code(runs.values(), "fusing"), progress(count, f"fuse {len(modules)} members", quiet=quiet) as advance:
-        export_onnx(modules, path, about)
-        expected = torch_probabilities(modules, images, advance=advance)
-        _check_stored(said, expected)
+        export_onnx(modules, path, about, combination=by, tta=asked.tta, shape=images.shape[1:])
+        expected = torch_probabilities(modules, images, combination=by, tta=asked.tta, advance=advance)
+        _check_stored(asked.predictions, by.temperatures, expected)
         graph = open_graph(path)
         parity = require_parity(measure(graph, expected, images, advance=advance), combined.rows)
         latency = graph_latency(graph)
     save_predictions(folder / SELECT, combined)
-    scores = summary(combined.labels, combined.logits)
+    if fitted.calibration:
+        reliability_figure(fitted.calibration["ensemble"], folder / RELIABILITY, name=f"{by.rule} of {', '.join(runs)}")
+    more = {
+        "combination": by.to_dict(),
+        "optimism": fitted.optimism,
+        "calibration": {names.get(key, key): value for key, value in fitted.calibration.items()},
+        "diversity": diversity(list(asked.predictions.values())),
+        "select": summary(combined.labels, combined.logits),
+    }
     size_mb = round(path.stat().st_size / 1e6, 2)
     checked = {key: parity[key] for key in ("rows_checked", "max_abs_diff", "flips")}
     card = {
         **about,
         "labels": list(CLASSES),
-        "select": scores,
+        "tta": asked.tta,
+        **more,
         "parity": parity,
         "latency": latency,
         "size_mb": size_mb,
@@ -135,7 +209,7 @@ def _write(store: Store, folder: Path, runs: dict[str, Artifact], rule: str, ide
         "members": list(runs),
         **checked,
         "parity": {key: parity[key] for key in ("outputs", "batches")},
-        "select": scores,
+        **more,
         "protocol": combined.protocol.to_dict(),
         "parameters": sum(parameters.values()),
         "latency": latency,
@@ -194,22 +268,11 @@ def _check_alike(runs: list[Artifact]) -> None:
             )
 
 
-def _check_gray(store: Store, run: Artifact) -> None:
-    """Raise where the members were trained on other faces than a graph takes."""
-    data = store.by_id("data", run.inputs[0])
-    if "align" in data.spec:
-        raise UsageError(
-            f"run {run.id} was trained on aligned faces, {store.name_of(data)}: {data.spec['align']['side']} pixels "
-            f"wide and in colour. A graph takes {SIDE}x{SIDE} gray faces as they were imported. Fuse runs of "
-            f"{store.name_of(store.by_id('data', data.inputs[0]))}."
-        )
-
-
-def _check_stored(said: dict[str, Predictions], expected: dict) -> None:
+def _check_stored(said: dict[str, Predictions], temperatures: NDArray[np.float64], expected: dict) -> None:
     """Raise if the scores, which come from stored logits, would not be those of the graph."""
     outputs = output_names(said)
-    for name, p in said.items():
-        gap = float(np.abs(p.probabilities() - expected[outputs[name]]).max(initial=0.0))
+    for (name, p), temperature in zip(said.items(), temperatures, strict=True):
+        gap = float(np.abs(softmax(p.logits / temperature) - expected[outputs[name]]).max(initial=0.0))
         if not gap <= STORED:
             raise StoreError(
                 f"the stored predictions of run {p.source} ({name}) are not those of its weights: probabilities differ "

@@ -1,4 +1,4 @@
-"""Several members as one ONNX graph: bytes in, the mean of their probabilities out."""
+"""Several members as one ONNX graph: bytes of faces in, probabilities of the ensemble and of each member out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ensemble_fer import __version__
+from ensemble_fer.ensemble import Combination, plain
 from ensemble_fer.errors import EnsembleFerError, UsageError
-from ensemble_fer.export.session import INPUT, OUTPUT, SIDE
+from ensemble_fer.export.fused import Fused
+from ensemble_fer.export.session import GRAY, INPUT, OUTPUT
 from ensemble_fer.files import write_atomic
 from ensemble_fer.types import CLASSES, N_CLASSES
 
@@ -25,24 +27,6 @@ OPSET = 20
 """Of 2023: old enough for every onnxruntime that has wheels for Python 3.11, new enough for all we need."""
 LARGEST = 2_000_000_000
 """Bytes of weights in one file: protobuf ends at 2^31, and a second data file is what we do not want."""
-
-
-class Fused(nn.Module):
-    """Members side by side: the mean of their probabilities, then each one's own.
-
-    Parameters
-    ----------
-    members : iterable of nn.Module
-        Each maps uint8 [n, 48, 48] to logits float32 [n, 7].
-    """
-
-    def __init__(self, members: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
-        each = [torch.softmax(member(faces), dim=1) for member in self.members]
-        return torch.stack(each).mean(dim=0), *each
 
 
 def output_names(names: Iterable[str]) -> dict[str, str]:
@@ -58,22 +42,37 @@ def output_names(names: Iterable[str]) -> dict[str, str]:
     return chosen
 
 
-def export_onnx(members: Mapping[str, nn.Module], path: str | Path, metadata: Mapping[str, Any]) -> None:
-    """Write one ONNX file that holds every member, preprocessing and fusion.
+def export_onnx(
+    members: Mapping[str, nn.Module],
+    path: str | Path,
+    metadata: Mapping[str, Any],
+    *,
+    combination: Combination | None = None,
+    tta: str = "none",
+    shape: tuple[int, ...] = GRAY,
+) -> None:
+    """Write one ONNX file that holds every member, preprocessing, test-time augmentation and fusion.
 
-    Input ``faces`` uint8 [n, 48, 48] with any n; outputs ``probabilities`` [n, 7], the mean of the members'
-    softmax, and ``probabilities_<name>`` [n, 7] of each member.
+    Input ``faces`` uint8 [n, 48, 48] with any n, or [n, 96, 96, 3] of aligned faces; outputs ``probabilities`` [n, 7]
+    of the ensemble and ``probabilities_<name>`` [n, 7] of each member, after its temperature.
 
     Parameters
     ----------
     members : dict of nn.Module
-        Each maps uint8 [n, 48, 48] to float32 logits [n, 7], its preprocessing inside. They are set to
+        Each maps uint8 faces to float32 logits [n, 7], its preprocessing inside. They are set to
         evaluation mode.
     path : path
         Written whole or not at all.
     metadata : dict
         Goes into the file as JSON, text as it is. A list ``members`` of dicts with ``name`` is completed with
-        the name of each one's output. ``labels``, ``input`` and ``ensemble_fer`` are written by this function.
+        the name of each one's output. ``labels``, ``input``, ``combination``, ``tta`` and ``ensemble_fer`` are written
+        by this function.
+    combination : Combination, optional
+        The rule with its numbers; the mean of probabilities by default.
+    tta : str
+        As ``predict_rows`` has it: all crops of a face go through every member, inside the graph.
+    shape : tuple of int
+        Of one face.
 
     Raises
     ------
@@ -84,7 +83,8 @@ def export_onnx(members: Mapping[str, nn.Module], path: str | Path, metadata: Ma
     """
     if not members:
         raise UsageError("a graph needs at least one member.")
-    fused = Fused(members.values()).eval()
+    by = combination or plain("mean", len(members))
+    fused = Fused(members.values(), by, tta).eval()
     size = sum(t.numel() * t.element_size() for t in [*fused.parameters(), *fused.buffers()])
     if size > LARGEST:
         raise UsageError(
@@ -92,21 +92,24 @@ def export_onnx(members: Mapping[str, nn.Module], path: str | Path, metadata: Ma
             f"{LARGEST / 1e9:.0f} GB. Fuse fewer or smaller members."
         )
     outputs = output_names(members)
-    proto = _traced(fused, [OUTPUT, *outputs.values()])
+    proto = _traced(fused, [OUTPUT, *outputs.values()], shape)
     _forget_the_machine(proto)
     about = dict(metadata)
     described = {entry["name"]: entry for entry in about.get("members", [])}
     about["members"] = [{**described.get(n, {}), "name": n, "output": o} for n, o in outputs.items()]
     about["labels"] = list(CLASSES)
-    about["input"] = f"{INPUT}: uint8 [n, {SIDE}, {SIDE}], grey levels 0 to 255; preprocessing is inside"
+    levels = "grey levels" if len(shape) == 2 else "red, green and blue of aligned faces,"
+    about["input"] = f"{INPUT}: uint8 [n, {', '.join(map(str, shape))}], {levels} 0 to 255; preprocessing is inside"
+    about["combination"] = by.to_dict()
+    about["tta"] = tta
     about["ensemble_fer"] = __version__
     _write(proto, Path(path), about)
 
 
-def _traced(fused: Fused, outputs: list[str]) -> Any:
+def _traced(fused: Fused, outputs: list[str], shape: tuple[int, ...]) -> Any:
     """The fused members as an ONNX ModelProto, batch size free."""
     # Two faces: with one, the exporter would take the batch size for a constant.
-    example = torch.zeros((2, SIDE, SIDE), dtype=torch.uint8, device=next(fused.parameters()).device)
+    example = torch.zeros((2, *shape), dtype=torch.uint8, device=next(fused.parameters()).device)
     try:
         with torch.no_grad(), _silence():
             program = torch.onnx.export(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_fer.errors import UsageError
-from ensemble_fer.export.session import SIDE, Graph, open_graph
+from ensemble_fer.export.session import Graph, open_graph
 
 WARM_UP = 5
 
@@ -35,7 +35,7 @@ def graph_latency(graph: str | Path | Graph, *, batch: int = 1, repeats: int = 3
     if batch < 1 or repeats < 1:
         raise UsageError(f"batch and repeats must be 1 or more; found {batch} and {repeats}.")
     opened = graph if isinstance(graph, Graph) else open_graph(graph, threads)
-    faces = np.random.default_rng(0).integers(0, 256, (batch, SIDE, SIDE), dtype=np.uint8)
+    faces = np.random.default_rng(0).integers(0, 256, (batch, *opened.shape), dtype=np.uint8)
     seconds = []
     for _ in range(WARM_UP + repeats):
         started = time.perf_counter()

@@ -9,9 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ensemble_fer.ensemble import Combination, plain
 from ensemble_fer.errors import ParityError, UsageError
 from ensemble_fer.export.graph import output_names
 from ensemble_fer.export.session import BATCH, OUTPUT, Graph
+from ensemble_fer.models import Member
+from ensemble_fer.train.prediction import predict_rows
+from ensemble_fer.types import softmax
 
 TOLERANCE = 1e-5
 BATCHES = (1, 7, 64)
@@ -26,16 +30,25 @@ def _nothing(n: int = 1) -> None:
 
 
 def torch_probabilities(
-    members: Mapping[str, nn.Module], images: NDArray[np.uint8], *, advance: Callable[[int], None] = _nothing
+    members: Mapping[str, nn.Module],
+    images: NDArray[np.uint8],
+    *,
+    combination: Combination | None = None,
+    tta: str = "none",
+    advance: Callable[[int], None] = _nothing,
 ) -> Outputs:
     """What the graph of these members should give, from torch.
 
-    Logits in float32 by each member's own forward; softmax and mean in float64, written here a second time so
-    that an error in the fused module cannot excuse itself.
+    Logits in float32 by each member's own forward, or by ``predict_rows`` where it is to see several crops; all after
+    them in float64 by ``combination``, which knows nothing of the fused module.
 
     Parameters
     ----------
-    images : uint8 [n, 48, 48]
+    images : uint8 [n, 48, 48] or [n, 96, 96, 3]
+    combination : Combination, optional
+        The mean of probabilities by default.
+    tta : str
+        As ``predict_rows`` has it.
     advance : callable
         Called with the number of faces after each batch of each member.
 
@@ -44,23 +57,29 @@ def torch_probabilities(
     dict of float64 [n, 7]
         By output name, ``probabilities`` first.
     """
-    outputs = output_names(members)
-    each: Outputs = {}
-    for name, member in members.items():
-        member.eval()
-        parts = []
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            with torch.inference_mode():
-                logits = member(torch.from_numpy(batch.copy()))
-            if logits.dtype != torch.float32:
-                raise UsageError(f"member {name} gives {logits.dtype}; parity is measured against float32.")
-            z = logits.numpy().astype(np.float64)
-            z = np.exp(z - z.max(axis=1, keepdims=True))
-            parts.append(z / z.sum(axis=1, keepdims=True))
-            advance(len(batch))
-        each[outputs[name]] = np.concatenate(parts)
-    return {OUTPUT: np.mean(list(each.values()), axis=0), **each}
+    by = combination or plain("mean", len(members))
+    logits = [_logits_of(name, member, images, tta, advance) for name, member in members.items()]
+    each = [softmax(z / temperature) for z, temperature in zip(logits, by.temperatures, strict=True)]
+    return {OUTPUT: softmax(by(np.stack(logits))), **dict(zip(output_names(members).values(), each, strict=True))}
+
+
+def _logits_of(
+    name: str, member: nn.Module, images: NDArray[np.uint8], tta: str, advance: Callable[[int], None]
+) -> NDArray[np.float64]:
+    """Logits of one member, computed in float32."""
+    member.eval()
+    if isinstance(member, Member) and tta != "none":
+        return predict_rows(member, images, tta, advance=advance).astype(np.float64)
+    parts = []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        with torch.inference_mode():
+            logits = member(torch.from_numpy(batch.copy()))
+        if logits.dtype != torch.float32:
+            raise UsageError(f"member {name} gives {logits.dtype}; parity is measured against float32.")
+        parts.append(logits.numpy().astype(np.float64))
+        advance(len(batch))
+    return np.concatenate(parts)
 
 
 def flipped(expected: NDArray, found: NDArray) -> NDArray[np.bool_]:

@@ -15,6 +15,8 @@ from ensemble_fer.runtime import cpu_count
 
 INPUT, OUTPUT = "faces", "probabilities"
 SIDE = 48
+GRAY = (SIDE, SIDE)
+"""Shape of a face as FER2013 has it. Graphs of members that were trained on aligned faces take [96, 96, 3]."""
 BATCH = 64
 """Faces given to the graph at once; more gains nothing on a CPU and costs memory."""
 
@@ -42,17 +44,24 @@ class Graph:
     threads: int
     session: Any = field(repr=False)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one face: (48, 48), or (96, 96, 3) for a graph of aligned faces."""
+        (given,) = (given for given in self.session.get_inputs() if given.name == INPUT)
+        return tuple(given.shape[1:])
+
     def run(self, faces: NDArray[np.uint8], batch: int = BATCH) -> dict[str, NDArray[np.float32]]:
-        """Every output for faces uint8 [n, 48, 48]: float32 [n, 7] by output name.
+        """Every output for faces uint8 [n, *shape]: float32 [n, 7] by output name.
 
         Raises
         ------
         UsageError
             The faces have another shape or type.
         """
-        if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (SIDE, SIDE):
+        if faces.dtype != np.uint8 or faces.shape[1:] != self.shape:
             raise UsageError(
-                f"the graph takes faces uint8 [n, {SIDE}, {SIDE}]; found {faces.dtype} {list(faces.shape)}. "
+                f"the graph takes faces uint8 [n, {', '.join(map(str, self.shape))}]; found {faces.dtype} "
+                f"{list(faces.shape)}. "
                 "Grey levels stay bytes 0 to 255: preprocessing is inside the graph."
             )
         names = [output.name for output in self.session.get_outputs()]

@@ -106,6 +106,15 @@ class Member(nn.Module):
 
     def outputs_of(self, crops: Tensor) -> Tensor | tuple[Tensor, ...]:
         """What the body gives for crops as ``of_crops`` takes them: logits, or a tuple with auxiliary ones."""
+        return self.body(self.prepare(crops))
+
+    @property
+    def preprocessing(self) -> tuple:
+        """What ``prepare`` depends on: members for which it is the same prepare the same crops alike."""
+        return self.crop, self.side, tuple(self.mean.flatten().tolist()), tuple(self.scale.flatten().tolist())
+
+    def prepare(self, crops: Tensor) -> Tensor:
+        """Crops as ``of_crops`` takes them, as the body takes them: resized, scaled, in its channels."""
         x = crops.to(torch.float32) / 255.0
         x = x.permute(0, 3, 1, 2) if crops.dim() == 4 else x.unsqueeze(1)
         if x.shape[1] > self.channels:
@@ -113,7 +122,7 @@ class Member(nn.Module):
         if x.shape[-1] != self.side:
             x = nn.functional.interpolate(x, (self.side, self.side), mode="bilinear", align_corners=False)
         # Where the body has three channels and the face one, this is where it goes to each.
-        return self.body((x - self.mean) / self.scale)
+        return (x - self.mean) / self.scale
 
     def freeze(self, stages: int, *, norms: bool = False) -> None:
         """Keep the first stages as they are: their parameters, and the statistics of their batch norms.

@@ -17,7 +17,7 @@ from ensemble_fer.types.faces import (
     gray_levels,
 )
 from ensemble_fer.types.parts import Part, Role, Split
-from ensemble_fer.types.scored import Predictions, Protocol
+from ensemble_fer.types.scored import Predictions, Protocol, softmax
 
 __all__ = [
     "CLASSES",
@@ -37,4 +37,5 @@ __all__ = [
     "digest",
     "frozen",
     "gray_levels",
+    "softmax",
 ]

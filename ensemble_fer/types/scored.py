@@ -17,6 +17,7 @@ class Protocol:
 
     ``injected`` says which faces of other sets were added to training, and is empty where none were.
     ``votes`` says what annotators' votes did to training, and is empty where none were used.
+    ``fitted`` says what of an ensemble was fitted on the select part, and is empty where nothing was.
     ``rows_left_out`` counts bad rows that the import passed over, ``faceless_dropped`` the rows that this part is
     without because a detector found no face in them: what is left is easier.
     ``looks`` counts the scores of test parts that share a face with this one, ``chosen_on`` the faces of this test part
@@ -37,6 +38,7 @@ class Protocol:
     faceless_dropped: int = 0
     injected: str = ""
     votes: str = ""
+    fitted: str = ""
     pretraining: str = "none"
     seed: int | None = 0
     looks: int = 0
@@ -54,12 +56,13 @@ class Protocol:
     def line(self) -> str:
         """One line for under a table."""
         data = f"{self.data} (with {self.injected})" if self.injected else self.data
+        fitted = f"fitted: {self.fitted} · " if self.fitted else ""
         trained_on = self.trained_on + (f" ({self.votes})" if self.votes else "")
         text = (
             f"{'LEAKY (' + '; '.join(self.leaks) + ') · ' if self.leaks else ''}"
             f"data {data} · split {self.split} · {self.role} part · resampling {self.resampling} "
             f"({self.resampled_where}) · trained on {trained_on} · chosen by {self.chosen_by} · tta {self.tta} · "
-            f"pretraining {self.pretraining} · seed {'various' if self.seed is None else self.seed}"
+            f"{fitted}pretraining {self.pretraining} · seed {'various' if self.seed is None else self.seed}"
         )
         if self.rows_left_out:
             text += f" · {self.rows_left_out} ROWS LEFT OUT"
@@ -122,6 +125,11 @@ class Predictions:
 
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax of the logits, float64 [m, 7]."""
-        z = self.logits.astype(np.float64)
-        z = np.exp(z - z.max(axis=1, keepdims=True))
-        return z / z.sum(axis=1, keepdims=True)
+        return softmax(self.logits)
+
+
+def softmax(logits: NDArray) -> NDArray[np.float64]:
+    """Probabilities of logits [..., 7], in float64."""
+    z = np.asarray(logits, np.float64)
+    z = np.exp(z - z.max(axis=-1, keepdims=True))
+    return z / z.sum(axis=-1, keepdims=True)

@@ -11,6 +11,7 @@ from PIL import Image
 import ensemble_fer.align.aligning as aligning
 from ensemble_fer.align import Settings, align, report_of
 from ensemble_fer.align.cutting import cut
+from ensemble_fer.app.prediction import predict
 from ensemble_fer.config import Recipe
 from ensemble_fer.data.audit import audit
 from ensemble_fer.data.derived import Alignment, alignment_of, faceless_dropped, source_of
@@ -22,6 +23,7 @@ from ensemble_fer.data.synthetic import draw_faces
 from ensemble_fer.data.twins import twins_of
 from ensemble_fer.errors import EnsembleFerError, UsageError
 from ensemble_fer.export.fusing import fuse
+from ensemble_fer.export.session import open_graph
 from ensemble_fer.looks import faces_of
 from ensemble_fer.models import MODELS
 from ensemble_fer.report import evaluate
@@ -194,7 +196,7 @@ def test_a_part_without_any_face_is_refused(store: Store) -> None:
 
 
 def test_scores_without_the_hard_rows_say_so_and_looks_count_the_source(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MODELS, "tiny", making.tiny)
     source = store_faces(store, FACES, {})
@@ -212,8 +214,15 @@ def test_scores_without_the_hard_rows_say_so_and_looks_count_the_source(
     assert "DETECTED FACE" not in scores[0].line()
     select = evaluate(store, second.id, role="select", quiet=True).report.protocol
     assert f"{select.faceless_dropped} SELECT ROWS WITHOUT" in select.line()
-    with pytest.raises(UsageError, match=r"trained on aligned faces, few-aligned-drop-all: 96 .*Fuse runs of few\.$"):
-        fuse(store, ["second"], quiet=True)
+    with pytest.raises(UsageError, match="different data sets"):
+        fuse(store, ["first", "second"], quiet=True)
+    fused = fuse(store, ["second"], quiet=True)
+    assert open_graph(fused.file("ensemble.onnx")).shape == (96, 96, 3)
+    assert fused.metrics["flips"] == 0
+    face = tmp_path / "face.png"
+    Image.fromarray(FACES.images[0]).save(face)
+    with pytest.raises(UsageError, match=r"takes aligned faces \[96, 96, 3\].*fuse runs of a set that was not aligned"):
+        predict(face, graph=fused)
 
 
 def test_interrupted_it_goes_on_and_ends_the_same(whole, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

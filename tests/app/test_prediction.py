@@ -103,7 +103,7 @@ def test_example_of_the_docs_runs_without_torch_and_without_this_package(
     graph_file: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     text = (ROOT / "docs/fusing.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (example,) = [each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in each]
     assert "ensemble_fer" not in example
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     (tmp_path / "ensemble.onnx").write_bytes(graph_file.read_bytes())

@@ -27,7 +27,7 @@ def quick_export(monkeypatch: pytest.MonkeyPatch) -> list:
     """The graph of ``making.members()`` in place of a new export; the list gets what was asked for."""
     asked = []
 
-    def copied(members: dict, path: Path, metadata: dict) -> None:
+    def copied(members: dict, path: Path, metadata: dict, **asked_for: object) -> None:
         asked.append((list(members), metadata))
         path.write_bytes(making.graph_file().read_bytes())
 
@@ -46,7 +46,8 @@ def test_ensemble_is_stored_checked_and_described(store: Store, trio: list[str])
     made = fuse(store, trio[:2], name="duo", quiet=True)
     assert store.get("ensemble", "duo").id == made.id
     assert made.inputs == [store.get("run", name).id for name in trio[:2]]
-    assert sorted(p.name for p in made.path.iterdir()) == ["card.json", "ensemble.onnx", "manifest.json", "select.npz"]
+    files = ["card.json", "ensemble.onnx", "manifest.json", "reliability.png", "select.npz"]
+    assert sorted(p.name for p in made.path.iterdir()) == files
     metrics = made.metrics
     assert metrics["members"] == trio[:2]
     assert (metrics["rows_checked"], metrics["flips"]) == (15, 0)
@@ -143,8 +144,14 @@ def test_requests_that_make_no_sense(store: Store, trio: list[str]) -> None:
         fuse(store, [trio[0], trio[1], store.get("run", trio[0]).id])
     with pytest.raises(UsageError, match=r"unknown rule of fusion 'maen'.*mean"):
         fuse(store, trio, rule="maen")
-    with pytest.raises(UsageError, match="no graph computes it"):
-        fuse(store, trio, rule="vote")
+    with pytest.raises(UsageError, match=r"unknown choice of temperatures 'bth'.*both"):
+        fuse(store, trio, calibrate="bth")
+    with pytest.raises(UsageError, match=r"unknown test-time augmentation 'tencrop'.*ten_crop"):
+        fuse(store, trio, tta="tencrop")
+    with pytest.raises(UsageError, match=r"selects none.*weights or greedy"):
+        fuse(store, trio, rule="vote", select_from=True)
+    with pytest.raises(UsageError, match="rows without a twin in training; expected 100"):
+        fuse(store, trio, rule="weights")
     with pytest.raises(UsageError, match=r"unknown run.*'plane'.*'plain'"):
         fuse(store, ["plane"])
     with pytest.raises(UsageError, match="cannot be a name"):
