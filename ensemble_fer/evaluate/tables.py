@@ -146,7 +146,7 @@ def recipe_differences_table(named: Named) -> str:
         for other, b in recipes[:later]:
             free, free_b = ([_twin_free(p) for p in side] for side in (a, b))
             cells = [_points(*paired_difference(a, b, metric)) for metric in _METRICS]
-            cells += [_points(*paired_difference(free, free_b, metric)) for metric in _METRICS]
+            cells += [_points(*paired_difference(free, free_b, metric)) if len(free[0]) else "–" for metric in _METRICS]
             lines.append((f"{name} − {other}", *cells))
     return _markdown(("points", *_COLUMNS), lines)
 
@@ -202,7 +202,12 @@ def _recipes(named: Named) -> dict[str, list[Predictions]]:
     found: dict[str, dict[int, Predictions]] = {}
     for file, p in named.items():
         if part := _SEED.fullmatch(file):
-            found.setdefault(part["name"], {})[int(part["seed"])] = p
+            seeds, seed = found.setdefault(part["name"], {}), int(part["seed"])
+            if seed in seeds:
+                raise UsageError(f"several files are of seed {seed} of {part['name']}; one of them is {file}.")
+            if p.protocol.seed != seed:
+                raise UsageError(f"{file} is named after seed {seed}, and its stamp says seed {p.protocol.seed}.")
+            seeds[seed] = p
     if not found:
         raise UsageError(f"no file is named NAME-s<seed>, such as default-s0; found {', '.join(named)}.")
     names = sorted(found, key=lambda name: (name != "default", name))
@@ -215,8 +220,11 @@ def _twin_free(p: Predictions) -> Predictions:
     return replace(p, **{key: getattr(p, key)[~p.twin_in_train] for key in own})
 
 
-def _each(values: Sequence[float]) -> str:
-    return f"{_cell(float(np.mean(values)))} ({', '.join(map(_cell, values))})"
+def _each(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    return f"{_cell(float(np.mean(known)))} ({', '.join(map(_cell, known))})"
 
 
 def _is_ensemble(p: Predictions) -> bool:

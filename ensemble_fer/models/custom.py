@@ -89,19 +89,26 @@ def build(dropout: float, name: str, *, shown: Path | None = None, training: boo
         raise UsageError(f"{name} gave a {type(body).__name__}; expected {EXPECTED}.")
     member = body if isinstance(body, Member) else Member(body, FACE)
     member.hold_frozen()
-    faces = torch.zeros(2, FACE, FACE, dtype=torch.uint8)
-
-    def scored() -> Any:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return member.eval()(faces)
-
-    logits = _guarded(code, "a batch of two faces", scored)
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, N_CLASSES) or logits.dtype != torch.float32:
-        found = f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UsageError(f"{name} gave {found} for two faces; expected {EXPECTED} in float32.")
+    for count, words in ((2, "two faces"), (1, "one face")):
+        logits = _guarded(code, f"a batch of {words}", lambda: _scored(member, count))  # noqa: B023 - called at once
+        if not _is_logits(logits, count):
+            found = (
+                f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+            )
+            raise UsageError(f"{name} gave {found} for {words}; expected {EXPECTED} in float32.")
     if training and (problem := _guarded(code, "a step of training", lambda: learn_a_batch(member))):
         raise UsageError(f"{name} cannot be trained: {problem}. Expected {EXPECTED}.")
     return member.train()
+
+
+def _scored(member: Member, count: int) -> Any:
+    """What a member gives for so many black faces; torch's random numbers stay as they were."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return member.eval()(torch.zeros(count, FACE, FACE, dtype=torch.uint8))
+
+
+def _is_logits(given: Any, count: int) -> bool:
+    return isinstance(given, torch.Tensor) and given.shape == (count, N_CLASSES) and given.dtype == torch.float32
 
 
 def split_name(name: str) -> tuple[Path, str]:
@@ -196,7 +203,7 @@ def running(code: Code | None, what: str) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except EnsembleFerError:
+    except (EnsembleFerError, MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
         if (line := _line_in(code, error)) is None:
@@ -226,7 +233,12 @@ def _missed(code: Code, error: BaseException) -> bool:
     if isinstance(error, ImportError) and error.name:
         top = code.shown.absolute().parent / error.name.partition(".")[0]
         return top.is_dir() or top.with_name(f"{top.name}.py").is_file()
-    return isinstance(error, FileNotFoundError)
+    if not isinstance(error, FileNotFoundError) or not error.filename:
+        return False
+    wanted = Path(str(error.filename))
+    if wanted.is_relative_to(code.file.parent):
+        wanted = wanted.relative_to(code.file.parent)
+    return (code.shown.absolute().parent / wanted).exists()
 
 
 def _arguments(function: Any, dropout: float) -> dict[str, Any]:

@@ -21,9 +21,10 @@ class FastConvolutions(TorchFunctionMode):
     In float32, wide 3x3 ones by Winograd's tiles (``winograd.py``). In bfloat16, depthwise ones with a stride or a
     kernel above 3 in float32: oneDNN has no good routine for their gradients in bfloat16.
 
-    All others, and all on another device or without gradients, are torch's own. The context needs to hold the forward
-    pass only. Make one for a training and enter it at every step: it keeps the memory that tiles are worked on in,
-    which the system would otherwise hand out, zeroed, again and again.
+    All others, and all on another device or without gradients, are torch's own; so are those in checkpointed parts of a
+    network, which are computed again in the backward pass, where no such context holds, and must go the same way. The
+    context needs to hold the forward pass only. Make one for a training and enter it at every step: it keeps the memory
+    that tiles are worked on in, which the system would otherwise hand out, zeroed, again and again.
     """
 
     def __init__(self) -> None:
@@ -34,12 +35,18 @@ class FastConvolutions(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.conv2d:
+        if func is torch.conv2d and not _saved_otherwise():
             if (found := eligible(*args, **kwargs)) is not None:
                 return Convolution.apply(*found, self._rooms)
             if slow_in_bfloat16(*args, **kwargs):
                 return _in_float32(func, *args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _saved_otherwise() -> bool:
+    """Whether what the backward pass needs is kept by hooks, as ``torch.utils.checkpoint`` does."""
+    autograd: Any = torch._C
+    return autograd._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def slow_in_bfloat16(
@@ -57,6 +64,8 @@ def slow_in_bfloat16(
     in 420 ms, two depthwise convolutions of stride 2 took 306 to hand their gradient on, in float32 17.
     """
     if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+        return False
+    if torch.float64 in (input.dtype, weight.dtype):  # which autocast leaves as it is
         return False
     if torch.get_autocast_dtype("cpu") != torch.bfloat16 or not groups == len(weight) == input.shape[1] > 1:
         return False

@@ -18,7 +18,7 @@ from ensemble_fer.data.splits import parse_split, split_of, twins_in
 from ensemble_fer.data.twins import twins_of
 from ensemble_fer.data.votes import left_out, need_votes, soft_labels
 from ensemble_fer.devices import choose_device
-from ensemble_fer.errors import UsageError, unknown_name
+from ensemble_fer.errors import EnsembleFerError, UsageError, unknown_name
 from ensemble_fer.models import Member, custom
 from ensemble_fer.models.pretrained import start_weights, weights_file
 from ensemble_fer.resample import METHODS, check_lineage, load_resampling, make_resampling
@@ -255,20 +255,26 @@ def learn(
         cutmix=recipe.cutmix,
         soft=prepared.soft,
     )
-    with custom.running(code_of(recipe, prepared.module, folder), "training"):
-        state = fit(
-            member,
-            recipe,
-            batches,
-            images[prepared.select_rows],
-            prepared.faces.labels[prepared.select_rows],
-            folder,
-            class_counts=prepared.class_counts(),
-            device=chosen,
-            precision=choose_precision(recipe.precision, chosen),
-            report=report,
-            on_epoch=on_epoch,
-        )
+    try:
+        with custom.running(code_of(recipe, prepared.module, folder), "training"):
+            state = fit(
+                member,
+                recipe,
+                batches,
+                images[prepared.select_rows],
+                prepared.faces.labels[prepared.select_rows],
+                folder,
+                class_counts=prepared.class_counts(),
+                device=chosen,
+                precision=choose_precision(recipe.precision, chosen),
+                report=report,
+                on_epoch=on_epoch,
+            )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EnsembleFerError(
+            f"out of memory with batch_size {recipe.batch_size}: {str(error).partition('.')[0]}. "
+            "Set a smaller batch_size; the training goes on from its last checkpoint only with the same one."
+        ) from error
     return member, state, pretraining
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from typing import Any
 
-from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.config import Recipe
+from ensemble_fer.errors import MissingError
+from ensemble_fer.models.paths import typed_path
 from ensemble_fer.store import Store
-from ensemble_fer.tune.worker import Candidate, FileChanged, TrialDiverged
+from ensemble_fer.tune.worker import Candidate, FileChanged, Job, TrialDiverged
 
 
 def train_candidate(candidate: Candidate) -> float:
@@ -45,23 +48,40 @@ def train_candidate(candidate: Candidate) -> float:
         with warnings.catch_warnings():
             # A trial that is tried again may have another number of threads: its bits are not promised to anybody.
             warnings.simplefilter("ignore", loop.ResumedOtherwise)
-            prepared = prepare(Store(job.store), candidate.recipe, data=job.data, quiet=True)
-            for key, sha256 in job.files.items():
-                if prepared.spec.get(key) != sha256:
-                    what = key.removesuffix("_sha256")
-                    raise FileChanged(
-                        f"the file of {what} {getattr(candidate.recipe, what)} was changed during study {job.study!r}, "
-                        "whose trials are compared with each other. Put it back and give the same command, or "
-                        "begin another study with --name."
-                    )
+            try:
+                prepared = prepare(Store(job.store), candidate.recipe, data=job.data, quiet=True)
+            except Exception:
+                check_files(job, candidate.recipe)  # a file that is gone or torn now is not the recipe's fault
+                raise
+            check_files(job, candidate.recipe, prepared.spec)
             learned = learn(prepared, candidate.folder, device=job.device, report=report, on_epoch=on_epoch)
         return max(learned[1].scores)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EnsembleFerError(
-            f"out of memory with batch_size {candidate.recipe.batch_size}: {str(error).partition('.')[0]}"
-        ) from None
     except loop.Diverged as error:
         raise TrialDiverged(str(error).partition(".")[0]) from None
     finally:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def check_files(job: Job, recipe: Recipe, found: dict[str, Any] | None = None) -> None:
+    """Raise FileChanged unless the files that all trials are made of are those that the study began with.
+
+    ``found`` holds the sha256 of what was read; by default the files are read.
+    """
+    for key, sha256 in job.files.items():
+        what = key.removesuffix("_sha256")
+        named = getattr(recipe, what)
+        now = _sha256_of(named.rpartition(":")[0] if what == "model" else named) if found is None else found.get(key)
+        if now != sha256:
+            raise FileChanged(
+                f"the file of {what} {named} was changed during study {job.study!r}, or is gone, and all its trials are "
+                "to be of the same. Put it back and give the same command, or begin another study with --name."
+            )
+
+
+def _sha256_of(path: str) -> str | None:
+    """Of a file as it is now; None where it cannot be read."""
+    try:
+        return hashlib.sha256(typed_path(path).read_bytes()).hexdigest()
+    except (OSError, MissingError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from ensemble_fer.ensemble import combine
 from ensemble_fer.errors import MissingError, UsageError
@@ -138,20 +140,43 @@ def test_recipes_of_several_seeds_with_and_without_twins(tmp_path: Path) -> None
     lines = [line for line in page.read_text().splitlines() if line.startswith(("| default", "| tuned"))]
     assert [line.split(" | ")[0] for line in lines] == ["| default", "| tuned", "| tuned − default"]
 
-    def share(name: str, seed: int, free: bool) -> float:
+    def value(metric: str, name: str, seed: int, free: bool) -> float:
         p = made[f"{name}-s{seed}"]
-        right = p.logits.argmax(1) == p.labels
-        return 100 * float(right[~p.twin_in_train].mean() if free else right.mean())
+        rows = ~p.twin_in_train if free else np.ones(len(p), bool)
+        labels, said = p.labels[rows], p.logits.argmax(1)[rows]
+        return 100 * float((labels == said).mean() if metric == "accuracy" else f1_score(labels, said, average="macro"))
 
+    columns = [(metric, free) for free in (False, True) for metric in ("accuracy", "macro_f1")]
     for line, name in zip(lines, ("default", "tuned"), strict=False):
-        cells = line.strip("| ").split(" | ")
-        for cell, free in ((cells[1], False), (cells[3], True)):
-            each = [share(name, seed, free) for seed in (0, 1)]
+        for cell, (metric, free) in zip(line.strip("| ").split(" | ")[1:], columns, strict=True):
+            each = [value(metric, name, seed, free) for seed in (0, 1)]
             assert cell == f"{np.mean(each):.1f} ({each[0]:.1f}, {each[1]:.1f})"
-    gaps = [
-        np.mean([share("tuned", seed, free) - share("default", seed, free) for seed in (0, 1)])
-        for free in (False, True)
-    ]
-    cells = lines[2].strip("| ").split(" | ")
-    assert [cells[1].split(" ")[0], cells[3].split(" ")[0]] == [f"{gap:+.1f}" for gap in gaps]
-    assert gaps[0] - gaps[1] > 3, "the example must tell the two apart"
+    gaps = {}
+    for cell, (metric, free) in zip(lines[2].strip("| ").split(" | ")[1:], columns, strict=True):
+        gap = np.mean([value(metric, "tuned", seed, free) - value(metric, "default", seed, free) for seed in (0, 1)])
+        found, low, high = map(float, re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", cell).groups())  # pyright: ignore
+        assert f"{found:+.1f}" == f"{gap:+.1f}"
+        # An interval that is as wide as so many faces make it: some points, around the difference.
+        assert low < found < high
+        assert 2 < high - low < 20
+        gaps[metric, free] = gap
+    assert gaps["accuracy", False] - gaps["accuracy", True] > 3, "the example must tell the two apart"
+    assert abs(gaps["accuracy", True] - gaps["macro_f1", True]) > 0.2, "and the two metrics"
+
+
+def test_recipes_whose_faces_all_have_twins_and_files_of_wrong_seeds(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table:recipes -->\n<!-- end -->\n<!-- table:recipe_differences -->\n<!-- end -->\n")
+    for name in ("default", "tuned"):
+        p = some_predictions(720, name == "tuned")
+        p = replace(p, twin_in_train=np.ones(720, bool), protocol=replace(p.protocol, seed=0))
+        save_predictions(tmp_path / f"{name}-s0-test.npz", p)
+    assert main([str(tmp_path), "--update", str(page)]) == 0
+    lines = [line for line in page.read_text().splitlines() if line.startswith(("| default", "| tuned"))]
+    assert [line.count("–") for line in lines] == [2, 2, 2]
+    save_predictions(tmp_path / "tuned-s1-test.npz", p)
+    with pytest.raises(UsageError, match="tuned-s1 is named after seed 1, and its stamp says seed 0"):
+        with_tables(page.read_text(), tmp_path)
+    (tmp_path / "tuned-s1-test.npz").rename(tmp_path / "tuned-s00-test.npz")
+    with pytest.raises(UsageError, match="several files are of seed 0 of tuned"):
+        with_tables(page.read_text(), tmp_path)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ensemble_fer.models import build
+from ensemble_fer.train import convolutions
 from ensemble_fer.train.convolutions import FastConvolutions, slow_in_bfloat16
 
 
@@ -57,14 +58,21 @@ def test_only_those_that_are_slow() -> None:
         assert not is_slow(nn.Conv2d(24, 24, 5, groups=12), images)
         assert not is_slow(nn.Conv2d(24, 24, 5, 2), images)
         assert not is_slow(nn.Conv2d(1, 1, 5), images[:, :1]), "one channel is not depthwise"
+        assert not is_slow(wide.double(), images.double()), "autocast leaves float64 as it is"
+        wide.float()
         with torch.no_grad():
             assert not is_slow(wide, images)
     with torch.autocast("cpu", torch.float16):
         assert not is_slow(wide, images)
 
 
-def test_a_member_with_such_layers_trains_the_same_way() -> None:
+def test_a_member_with_such_layers_trains_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients of a whole network differ from those without by what bfloat16 rounds anyway."""
+    taken = []
+    whole = convolutions._in_float32
+    monkeypatch.setattr(
+        convolutions, "_in_float32", lambda *args, **more: taken.append(args[2].shape) or whole(*args, **more)
+    )
     torch.manual_seed(0)
     member = build("mobilenet_compact", 0.0).to(memory_format=torch.channels_last).train()
     crops, labels = torch.rand(16, member.crop, member.crop) * 255, torch.arange(16) % 7
@@ -75,5 +83,7 @@ def test_a_member_with_such_layers_trains_the_same_way() -> None:
             loss = member.loss(crops, labels, cross_entropy)
         loss.backward()
         found.append(torch.cat([p.grad.flatten() for p in member.parameters() if p.grad is not None]))
+    assert [tuple(shape) for shape in taken] == [(144, 1, 3, 3), (192, 1, 3, 3)], "its two with a stride, once each"
     fast, plain, exact = found
+    assert not torch.equal(fast, plain)
     assert (fast - exact).norm() <= 1.2 * (plain - exact).norm()

@@ -14,7 +14,7 @@ from ensemble_fer.config import Recipe
 from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError
 from ensemble_fer.models import build
 from ensemble_fer.store import Store
-from ensemble_fer.train import load_member, running, train
+from ensemble_fer.train import load_member, running, train, winograd
 from tests.cli.running import run as run_command
 
 NET = "from torch import nn\ndef build(): return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(36, 7))\n"
@@ -153,3 +153,83 @@ def test_the_home_of_nobody(prepared: Store) -> None:
             train(prepared, Recipe(**{**SHORT.to_dict(), **wrong}), threads=1, quiet=True)
         assert caught.value.exit_code == 3
     assert not unfinished(prepared)
+
+
+NETS = """
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+class Net(nn.Module):
+    def __init__(self, middle):
+        super().__init__()
+        self.first = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(1, 64, 1))
+        self.middle = middle
+        self.last = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7))
+
+    def forward(self, x):
+        return self.last(checkpoint(self.middle, self.first(x), use_reentrant=False))
+
+
+def wide(): return Net(nn.Conv2d(64, 64, 3, padding=1))
+def deep(): return Net(nn.Conv2d(64, 64, 3, 2, 1, groups=64))
+
+
+class Double(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3)
+        self.middle = nn.Conv2d(8, 8, 5, groups=8).double()
+        self.norm = nn.BatchNorm2d(8).double()
+        self.last = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7))
+
+    def forward(self, x):
+        return self.last(self.norm(self.middle(self.first(x).double())).float())
+
+
+class Squeezing(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+def double(): return Double()
+def squeezing(): return Squeezing(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(36, 7))
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("function", ["wide", "deep", "double"])
+def test_networks_that_compute_parts_again_or_in_float64(
+    prepared: Store, file: Path, monkeypatch: pytest.MonkeyPatch, function: str, precision: str
+) -> None:
+    """Convolutions are computed in other ways in training, in the same way whenever they are."""
+    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
+    file.write_text(NETS)
+    recipe = recipe_of(file, model=f"{file}:{function}", precision=precision, epochs=1)
+    assert train(prepared, recipe, threads=1, quiet=True).metrics["epochs"] == 1
+
+
+def test_a_network_that_fails_with_one_face_is_refused_before_training(prepared: Store, file: Path) -> None:
+    file.write_text(NETS)
+    with pytest.raises(UsageError, match=r"net.py:squeezing gave torch.float32 \[7\] for one face; expected"):
+        train(prepared, recipe_of(file, model=f"{file}:squeezing"), threads=1, quiet=True)
+    assert not unfinished(prepared)
+
+
+def test_memory_that_runs_out_in_ones_own_code_is_not_that_codes_fault(prepared: Store, file: Path) -> None:
+    file.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n    def forward(self, x):\n"
+        "        if len(x) == 32:\n            raise torch.OutOfMemoryError('such a batch. And more.')\n"
+        "        return super().forward(x)\n\n\n"
+        "def build():\n    return Net(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(36, 7))\n"
+    )
+    with pytest.raises(EnsembleFerError, match=r"^out of memory with batch_size 32: such a batch\. Set a smaller"):
+        train(prepared, recipe_of(file), threads=1, quiet=True)
+
+
+def test_another_file_that_is_missing_is_not_said_to_lie_beside_the_code(prepared: Store, file: Path) -> None:
+    file.write_text("from torch import nn\n\n\ndef build():\n    open('/nowhere/at/all')\n    return nn.Linear(1, 7)\n")
+    with pytest.raises(EnsembleFerError, match="No such file") as caught:
+        train(prepared, recipe_of(file), threads=1, quiet=True)
+    assert "Only this one file" not in str(caught.value)

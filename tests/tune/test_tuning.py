@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -217,15 +218,34 @@ def edit_then_train(candidate: Candidate) -> float:
     return train_candidate(candidate)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_network_that_is_edited_during_a_study(store: Store, tmp_path: Path, workers: int) -> None:
+def remove_then_train(candidate: Candidate) -> float:
+    """The third trial finds no such file."""
+    if candidate._trial.number == 2:
+        Path(candidate.recipe.model.rpartition(":")[0]).unlink()
+    return train_candidate(candidate)
+
+
+def tear_then_train(candidate: Candidate) -> float:
+    """The third trial finds a file that is no code."""
+    if candidate._trial.number == 2:
+        Path(candidate.recipe.model.rpartition(":")[0]).write_text("def build(")
+    return train_candidate(candidate)
+
+
+@pytest.mark.parametrize(
+    ("workers", "objective"), [(1, edit_then_train), (2, edit_then_train), (1, remove_then_train), (1, tear_then_train)]
+)
+def test_a_network_that_is_edited_during_a_study(
+    store: Store, tmp_path: Path, workers: int, objective: Callable[[Candidate], float]
+) -> None:
     file = tmp_path / "net.py"
     file.write_text(NET)
     given = {"model": f"{file}:build", "trials": 4, "workers": workers, "name": "own", "pruner": "none"}
     with pytest.raises(EnsembleFerError, match=rf"model {file}:build was changed during study.*Put it back"):
-        search(store, objective=edit_then_train, **given)
-    with pytest.raises(UsageError, match=r"begun for something else\. It has model_sha256: "):
-        search(store, objective=train_candidate, **given)
+        search(store, objective=objective, **given)
+    if objective is edit_then_train:
+        with pytest.raises(UsageError, match=r"begun for something else\. It has model_sha256: "):
+            search(store, objective=train_candidate, **given)
     # No trial was lost or failed by it.
     file.write_text(NET)
     made = search(store, objective=train_candidate, **given)
