@@ -74,8 +74,8 @@ def check_files(job: Job, recipe: Recipe, found: dict[str, Any] | None = None) -
         now = _sha256_of(named.rpartition(":")[0] if what == "model" else named) if found is None else found.get(key)
         if now != sha256:
             raise FileChanged(
-                f"the file of {what} {named} was changed during study {job.study!r}, or is gone, and all its trials are "
-                "to be of the same. Put it back and give the same command, or begin another study with --name."
+                f"the file of {what} {named} was changed during study {job.study!r}, or is gone, and all its trials "
+                "are to be of the same. Put it back and give the same command, or begin another study with --name."
             )
 
 
