@@ -40,6 +40,8 @@ _WHERE = {
     "ensemble": ("combine", "diversity", "fit"),
     "export.fusing": ("fuse",),
     "report": ("evaluate",),
+    "comparing": ("compare",),
+    "evaluate.pairs": ("compare_predictions",),
     "leaderboard": ("leaderboard",),
     "app.prediction": ("predict",),
     "demo": ("run_demo",),
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from ensemble_fer.align import align as align
     from ensemble_fer.align import detect as detect
     from ensemble_fer.app.prediction import predict as predict
+    from ensemble_fer.comparing import compare as compare
     from ensemble_fer.config import Recipe as Recipe
     from ensemble_fer.config import resolve_recipe as resolve_recipe
     from ensemble_fer.data.audit import audit as audit
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from ensemble_fer.ensemble import fit as fit
     from ensemble_fer.evaluate.figures import confusion_figure as confusion_figure
     from ensemble_fer.evaluate.metrics import score as score
+    from ensemble_fer.evaluate.pairs import compare_predictions as compare_predictions
     from ensemble_fer.evaluate.predictions import load_predictions as load_predictions
     from ensemble_fer.evaluate.predictions import save_predictions as save_predictions
     from ensemble_fer.export.fusing import fuse as fuse

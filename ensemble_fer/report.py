@@ -95,7 +95,7 @@ def evaluate(
         The train part was asked for, or the split has no such part.
     """
     source = find_source(store, name)
-    tta = _tta_for(source, tta)
+    tta = tta_for(source, tta)
     if role == Role.TRAIN:
         raise SplitMisuse("scores of the train part measure memory. Evaluate the 'test' or the 'select' part.")
     if role not in list(Role):
@@ -113,7 +113,7 @@ def evaluate(
     return Evaluation(report, predictions, artifact, source, stored, joined)
 
 
-def _tta_for(source: Artifact, tta: str | None) -> str:
+def tta_for(source: Artifact, tta: str | None) -> str:
     """The augmentation to score with; only its own for an ensemble whose graph has one, or that was fitted with it."""
     own = own_tta(source)
     if tta is None:

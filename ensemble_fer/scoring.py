@@ -26,14 +26,23 @@ SELECT = "select.npz"
 VERSION = 1
 
 
+def stored(store: Store, source: Artifact, role: Role, tta: str) -> Artifact | None:
+    """The scored predictions of a source, if it was scored so."""
+    return store.find("predictions", _spec(source, role, tta), [source.id])
+
+
+def _spec(source: Artifact, role: Role, tta: str) -> dict:
+    return {"source": source.id, "role": str(role), "tta": tta, "version": VERSION}
+
+
 def stored_or_made(
     store: Store, source: Artifact, role: Role, tta: str, make: Callable[[], Predictions]
 ) -> tuple[Artifact, bool]:
     """The scored predictions of a source, and whether they were there already; else what ``make`` gives, stored."""
-    spec = {"source": source.id, "role": str(role), "tta": tta, "version": VERSION}
-    found = store.find("predictions", spec, [source.id])
+    found = stored(store, source, role, tta)
     if found is not None:
         return found, True
+    spec = _spec(source, role, tta)
     said = replace(make(), source=source.id)
 
     def write(folder: Path) -> dict:

@@ -23,6 +23,7 @@ from ensemble_fer.devices import check_device
 
 def add_to(app: typer.Typer) -> None:
     app.command("evaluate", epilog="Example:  ensemble-fer evaluate compact-smote-s0 --tta flip")(evaluate)
+    app.command("compare", epilog="Example:  ensemble-fer compare trio compact-ros-s0")(compare)
     app.command("leaderboard", epilog="Example:  ensemble-fer leaderboard")(leaderboard)
 
 
@@ -106,6 +107,60 @@ def print_agreement(bins: list[dict], votes: str) -> None:
     ]
     columns = ["votes for the first of the seven, %", "accuracy", "label has most votes", "rows"]
     print_table(f"Accuracy by annotator agreement, {votes}", columns, rows)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A run or an ensemble, by name or id.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Another of the same split.", metavar="B")],
+    part: Annotated[
+        str | None,
+        typer.Option("--part", help="test or select: test if both were evaluated there, else select.", metavar="PART"),
+    ] = None,
+    tta: Annotated[
+        str | None, typer.Option("--tta", help="none, flip or ten_crop: each one's own.", metavar="NAME")
+    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Say how much better A is than B on the same faces, and whether chance can do it.
+
+    Differences have 95 % intervals by bootstrap over photographs; McNemar's test is of these two networks as they are.
+    """
+    from ensemble_fer.comparing import compare as run_compare
+
+    found = run_compare(open_store(store), a, b, part=part, tta=tta)
+    if as_json:
+        print_json(found)
+        return
+    print_comparison(found)
+
+
+def print_comparison(found: dict) -> None:
+    """Differences with intervals, on all faces and on those without a twin in training."""
+    a, b = found["a"]["name"], found["b"]["name"]
+    rows = []
+    for faces, scores in (("all faces", found["scores"]), ("without twins", found["twin_free"])):
+        for metric, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+            if scores is not None:
+                each = scores[metric]
+                rows.append([f"{label}, {faces}", percent(each["a"]), percent(each["b"]), _points(each)])
+    print_table(f"{a} and {b} on the {found['part']} part, per cent", ["", a, b, f"{a} minus {b}, points"], rows)
+    test = found["mcnemar"]
+    say(
+        f"{a} alone is right on {test['a_only']:,} of {found['rows']:,} faces, {b} alone on {test['b_only']:,}: "
+        f"p = {test['p']:.2g} by McNemar's exact test"
+    )
+    for side in ("a", "b"):
+        say(f"{found[side]['name']}: {found[side]['stamp']}")
+
+
+def _points(scores: dict) -> str:
+    """A difference in points with its interval, and whether that holds 0."""
+    if scores["difference"] is None or scores["ci95"] is None:
+        return ""
+    low, high = (100 * value for value in scores["ci95"])
+    text = f"{100 * scores['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{text} undecided" if low <= 0 <= high else text
 
 
 def leaderboard(
