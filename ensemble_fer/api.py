@@ -39,6 +39,8 @@ _WHERE = {
     "evaluate.figures": ("confusion_figure",),
     "ensemble": ("combine", "diversity", "fit"),
     "export.fusing": ("fuse",),
+    "export.exporting": ("export",),
+    "export.benching": ("bench",),
     "report": ("evaluate",),
     "comparing": ("compare",),
     "evaluate.pairs": ("compare_predictions",),
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from ensemble_fer.evaluate.pairs import compare_predictions as compare_predictions
     from ensemble_fer.evaluate.predictions import load_predictions as load_predictions
     from ensemble_fer.evaluate.predictions import save_predictions as save_predictions
+    from ensemble_fer.export.benching import bench as bench
+    from ensemble_fer.export.exporting import export as export
     from ensemble_fer.export.fusing import fuse as fuse
     from ensemble_fer.leaderboard import leaderboard as leaderboard
     from ensemble_fer.models import MODELS as MODELS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ensemble_fer.errors import MissingError, unknown_name
 from ensemble_fer.evaluate.pairs import compare_predictions
 from ensemble_fer.evaluate.predictions import load_predictions
-from ensemble_fer.report import evaluate, find_source, tta_for
-from ensemble_fer.scoring import PREDICTIONS, stored
+from ensemble_fer.report import evaluate, tta_for
+from ensemble_fer.scoring import PREDICTIONS, find_source, stored
 from ensemble_fer.store import Store
 from ensemble_fer.types import Predictions, Role
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ensemble_fer.data.votes import agreement_of, find_votes, is_top, load_votes
@@ -16,6 +15,7 @@ from ensemble_fer.scoring import (
     SELECT,
     TTA,
     check_select,
+    find_source,
     looked,
     scored_run,
     split_of_run,
@@ -23,8 +23,6 @@ from ensemble_fer.scoring import (
 )
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import Predictions, Role
-
-KINDS = ("run", "ensemble")
 
 
 @dataclass(frozen=True)
@@ -133,33 +131,6 @@ def _faces_of(store: Store, source: Artifact) -> Artifact | None:
     run = source.id if source.kind == "run" else source.inputs[0]
     data = store.by_id("run", run).inputs[0] if run in store.ids("run") else ""
     return store.by_id("data", data) if data in store.ids("data") else None
-
-
-def find_source(store: Store, name: str, kinds: Sequence[str] = KINDS) -> Artifact:
-    """The run or ensemble with this reference, id or beginning of an id; or an artifact of other kinds.
-
-    Raises
-    ------
-    UsageError
-        There is none, or several kinds have one that is called so.
-    """
-    kind, colon, rest = name.partition(":")
-    if colon:
-        if kind not in kinds:
-            raise unknown_name("kind before the colon", kind, kinds)
-        return store.get(kind, rest)
-    # An exact id first, as Store.get has it.
-    found = [kind for kind in kinds if name in store.ids(kind)] or [
-        kind
-        for kind in kinds
-        if name in store.refs(kind) or (len(name) >= 4 and any(i.startswith(name) for i in store.ids(kind)))
-    ]
-    if len(found) > 1:
-        raise UsageError(f"several things are called {name!r}. Write {' or '.join(f'{k}:{name}' for k in found)}.")
-    if not found:
-        known = [known for kind in kinds for known in (store.refs(kind) or store.ids(kind))]
-        raise unknown_name(f"{' or '.join(kinds)} (in store {store.root})", name, known)
-    return store.get(found[0], name)
 
 
 def _scored(store: Store, source: Artifact, role: Role, tta: str, device: str, quiet: bool) -> tuple[Artifact, bool]:

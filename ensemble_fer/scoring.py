@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ensemble_fer.data.derived import faceless_dropped
 from ensemble_fer.data.importing import identity_images, load_faces
 from ensemble_fer.data.splits import twins_in
 from ensemble_fer.devices import choose_device
-from ensemble_fer.errors import SplitMisuse
+from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.figures import confusion_figure
 from ensemble_fer.evaluate.metrics import score
 from ensemble_fer.evaluate.predictions import load_predictions, load_protocol, protocol_from_json, save_predictions
@@ -19,11 +19,39 @@ from ensemble_fer.looks import count_look
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import Predictions, Protocol, Role, Split, TwinMap
 
+KINDS = ("run", "ensemble")
 TTA = ("none", "flip", "ten_crop")
 PREDICTIONS, FIGURE = "predictions.npz", "confusion.png"
 SELECT = "select.npz"
 # Raised when scores are computed otherwise than before: old ones are not taken for new ones.
 VERSION = 1
+
+
+def find_source(store: Store, name: str, kinds: Sequence[str] = KINDS) -> Artifact:
+    """The run or ensemble with this reference, id or beginning of an id; or an artifact of other kinds.
+
+    Raises
+    ------
+    UsageError
+        There is none, or several kinds have one that is called so.
+    """
+    kind, colon, rest = name.partition(":")
+    if colon:
+        if kind not in kinds:
+            raise unknown_name("kind before the colon", kind, kinds)
+        return store.get(kind, rest)
+    # An exact id first, as Store.get has it.
+    found = [kind for kind in kinds if name in store.ids(kind)] or [
+        kind
+        for kind in kinds
+        if name in store.refs(kind) or (len(name) >= 4 and any(i.startswith(name) for i in store.ids(kind)))
+    ]
+    if len(found) > 1:
+        raise UsageError(f"several things are called {name!r}. Write {' or '.join(f'{k}:{name}' for k in found)}.")
+    if not found:
+        known = [known for kind in kinds for known in (store.refs(kind) or store.ids(kind))]
+        raise unknown_name(f"{' or '.join(kinds)} (in store {store.root})", name, known)
+    return store.get(found[0], name)
 
 
 def stored(store: Store, source: Artifact, role: Role, tta: str) -> Artifact | None:

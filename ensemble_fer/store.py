@@ -23,7 +23,7 @@ from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, lo
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
 from ensemble_fer.files import sha256_of, sync_folder, write_atomic
 
-KINDS = ("data", "twins", "votes", "split", "resampling", "run", "predictions", "ensemble", "tuning")
+KINDS = ("data", "twins", "votes", "split", "resampling", "run", "predictions", "ensemble", "graph", "tuning")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z")
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}\Z")
 

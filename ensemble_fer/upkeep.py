@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 from ensemble_fer.errors import EnsembleFerError, StoreError
-from ensemble_fer.report import find_source
+from ensemble_fer.scoring import find_source
 from ensemble_fer.store import KINDS, Artifact, Store
 
 LISTED = ("run", "ensemble", "tuning")
+# Goes with what it was made from.
+DERIVED = ("predictions", "graph")
 # A study that has left no result yet: only its database is there.
 STUDY = "study"
 STALE_HOURS = 24
@@ -54,7 +56,7 @@ def list_runs(store: Store) -> list[dict]:
 
 
 def remove_source(store: Store, name: str) -> list[Artifact]:
-    """Take a run or an ensemble out of the store, with the predictions that were made from it.
+    """Take a run or an ensemble out of the store, with the predictions and the graphs that were made from it.
 
     The log of looks at the test part keeps what it has.
 
@@ -65,13 +67,13 @@ def remove_source(store: Store, name: str) -> list[Artifact]:
     """
     member = find_source(store, name)
     # Asked before anything is gone.
-    made = [a for kind in KINDS if kind != "predictions" for a in store.all(kind) if member.id in a.inputs]
+    made = [a for kind in KINDS if kind not in DERIVED for a in store.all(kind) if member.id in a.inputs]
     if made:
         names = ", ".join(f"{a.kind} {store.name_of(a)}" for a in made)
         raise StoreError(f"{member.kind} {store.name_of(member)} was used to make {names}. Remove that first.")
-    gone = [a for a in store.all("predictions") if member.id in a.inputs]
+    gone = [a for kind in DERIVED for a in store.all(kind) if member.id in a.inputs]
     for artifact in gone:
-        store.remove("predictions", artifact.id)
+        store.remove(artifact.kind, artifact.id)
     return [*gone, store.remove(member.kind, member.id)]
 
 

@@ -16,8 +16,8 @@ from ensemble_fer.data.twins import groups_of, twins_of
 from ensemble_fer.errors import MissingError, SplitMisuse, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.models import MODELS
-from ensemble_fer.report import evaluate, find_source
-from ensemble_fer.scoring import VERSION
+from ensemble_fer.report import evaluate
+from ensemble_fer.scoring import VERSION, find_source
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import predict_rows, train
 from ensemble_fer.types import FaceSet, TwinMap

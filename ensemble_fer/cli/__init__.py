@@ -19,6 +19,7 @@ from ensemble_fer.cli import (
     data,
     doctor,
     evaluation,
+    exporting,
     fusing,
     housekeeping,
     prediction,
@@ -97,6 +98,7 @@ training.add_to(app)
 tuning.add_to(app)
 evaluation.add_to(app)
 fusing.add_to(app)
+exporting.add_to(app)
 prediction.add_to(app)
 housekeeping.add_to(app)
 doctor.add_to(app)

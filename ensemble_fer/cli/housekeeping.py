@@ -45,7 +45,7 @@ def list_(as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> No
 @runs.command(epilog="Example:  ensemble-fer runs show compact-smote-s0")
 def show(name: MemberArgument, as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
     """The manifest of a run, an ensemble or a search: what it was made from, its files, its metrics."""
-    from ensemble_fer.report import find_source
+    from ensemble_fer.scoring import find_source
     from ensemble_fer.upkeep import LISTED
 
     member = find_source(open_store(store), name, LISTED)
