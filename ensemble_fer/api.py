@@ -43,6 +43,7 @@ _WHERE = {
     "export.benching": ("bench",),
     "report": ("evaluate",),
     "comparing": ("compare",),
+    "outside": ("import_predictions",),
     "evaluate.pairs": ("compare_predictions",),
     "leaderboard": ("leaderboard",),
     "app.prediction": ("predict",),
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from ensemble_fer.models import build as build
     from ensemble_fer.models import start_weights as start_weights
     from ensemble_fer.models.cost import flops as flops
+    from ensemble_fer.outside import import_predictions as import_predictions
     from ensemble_fer.report import evaluate as evaluate
     from ensemble_fer.resample import SearchOptions as SearchOptions
     from ensemble_fer.resample import load_resampling as load_resampling

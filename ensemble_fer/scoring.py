@@ -11,7 +11,7 @@ from ensemble_fer.data.derived import faceless_dropped
 from ensemble_fer.data.importing import identity_images, load_faces
 from ensemble_fer.data.splits import twins_in
 from ensemble_fer.devices import choose_device
-from ensemble_fer.errors import SplitMisuse, UsageError, unknown_name
+from ensemble_fer.errors import MissingError, SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.figures import confusion_figure
 from ensemble_fer.evaluate.metrics import score
 from ensemble_fer.evaluate.predictions import load_predictions, load_protocol, protocol_from_json, save_predictions
@@ -23,6 +23,8 @@ KINDS = ("run", "ensemble")
 TTA = ("none", "flip", "ten_crop")
 PREDICTIONS, FIGURE = "predictions.npz", "confusion.png"
 SELECT = "select.npz"
+OUTSIDE = "outside"
+"""Stands in the spec of a run that is predictions of another program, with the sha256 of their file."""
 # Raised when scores are computed otherwise than before: old ones are not taken for new ones.
 VERSION = 1
 
@@ -98,6 +100,11 @@ def scored_run(
             check_select(store, run)
             if tta == "none":
                 return load_predictions(run.file(SELECT))
+        if OUTSIDE in run.spec:
+            raise MissingError(
+                f"{store.name_of(run)} is predictions that were made elsewhere, and of the {role} part with test-time "
+                f"augmentation {tta!r} there are none. Import them:  ensemble-fer predictions import CSV"
+            )
         return _computed(store, run, role, tta, device, quiet)
 
     return stored_or_made(store, run, role, tta, make)

@@ -22,6 +22,7 @@ from ensemble_fer.cli import (
     exporting,
     fusing,
     housekeeping,
+    outside,
     prediction,
     resampling,
     training,
@@ -99,6 +100,7 @@ tuning.add_to(app)
 evaluation.add_to(app)
 fusing.add_to(app)
 exporting.add_to(app)
+outside.add_to(app)
 prediction.add_to(app)
 housekeeping.add_to(app)
 doctor.add_to(app)

@@ -61,12 +61,13 @@ def fuse(
         name=name,
         device=device,
     )
-    found = {**described(made, name or opened.name_of(made)), "onnx": str(made.path / "ensemble.onnx")}
+    graph = made.path / "ensemble.onnx"
+    found = {**described(made, name or opened.name_of(made)), "onnx": str(graph) if graph.is_file() else None}
     if as_json:
         print_json(found)
         return
     print_ensemble(found, rule, len(runs))
-    say(found["onnx"])
+    say(found["onnx"] or "no graph: some members are predictions that were made elsewhere")
     if (made.path / "reliability.png").is_file():
         remark(f"reliability diagram: {made.path / 'reliability.png'}")
 
@@ -103,6 +104,8 @@ def print_ensemble(found: dict, rule: str, candidates: int) -> None:
             f"members disagree on {percent(pairs['disagreement'])} % of the faces and are both wrong on "
             f"{percent(pairs['double_fault'])} %; on {percent(pairs['oracle'])} % at least one is right"
         )
+    if "rows_checked" not in found:
+        return
     say(
         f"checked against torch on {found['rows_checked']:,} rows: "
         f"largest difference {found['max_abs_diff']:.1e}, {found['flips']} other labels"

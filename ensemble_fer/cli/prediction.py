@@ -52,8 +52,11 @@ def ensemble_graph(store: Path, name: str | None) -> Path:
 
     opened = open_store(store)
     if name is not None:
-        return opened.get("ensemble", name).file("ensemble.onnx")
-    known = opened.all("ensemble")
+        found = opened.get("ensemble", name)
+        if "ensemble.onnx" not in found.manifest["files"]:
+            raise MissingError(f"ensemble {name} has no graph: some of its members are predictions made elsewhere.")
+        return found.file("ensemble.onnx")
+    known = [each for each in opened.all("ensemble") if "ensemble.onnx" in each.manifest["files"]]
     if not known:
         raise MissingError(
             f"no ensemble in store {store}. Fuse one:  ensemble-fer fuse RUN RUN RUN\n"

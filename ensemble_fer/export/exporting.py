@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.data.importing import load_faces
-from ensemble_fer.errors import EnsembleFerError, UsageError
+from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.export.graph import export_onnx
@@ -102,6 +102,8 @@ def export(
         raise UsageError(f"the ranges of whole numbers need faces; found {faces}.")
     source = find_source(store, name)
     check_select(store, source)
+    if source.kind == "ensemble" and "ensemble.onnx" not in source.manifest["files"]:
+        raise MissingError(f"ensemble {name} has no graph: some of its members are predictions made elsewhere.")
     variant = "-".join([*(["simplified"] if simplified else []), *(["int8"] if int8 else [])]) or "float32"
     spec: dict[str, Any] = {"source": source.id, "variant": variant, "version": EXPORT_VERSION}
     spec |= {"faces": faces, "seed": seed} if int8 else {}

@@ -22,9 +22,10 @@ from ensemble_fer.export.latency import graph_latency
 from ensemble_fer.export.parity import BATCHES, SPREAD, measure, require_parity, torch_probabilities
 from ensemble_fer.export.session import open_graph
 from ensemble_fer.runtime import progress
-from ensemble_fer.scoring import PREDICTIONS, SELECT, TTA, scored_run
+from ensemble_fer.scoring import OUTSIDE, PREDICTIONS, SELECT, TTA, scored_run
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.train import load_member, own_code
+from ensemble_fer.train.loading import WEIGHTS
 from ensemble_fer.types import CLASSES, Predictions, Role, softmax
 
 GRAPH, CARD, RELIABILITY = "ensemble.onnx", "card.json", "reliability.png"
@@ -92,7 +93,8 @@ def fuse(
         Files ``ensemble.onnx``, ``select.npz`` (combined predictions of the select part, cross-fitted where something
         was fitted), ``card.json`` and ``reliability.png``. Metrics: ``members``, ``rows_checked``, ``max_abs_diff``,
         ``flips``, ``parity`` (by output and batch), ``combination``, ``optimism``, ``calibration``, ``diversity``,
-        ``select`` (scores), ``protocol``, ``parameters``, ``latency``, ``size_mb``.
+        ``select`` (scores), ``protocol``, ``parameters``, ``latency``, ``size_mb``. Where a member is predictions that
+        were made elsewhere, there is no graph, and nothing of what is said of it.
 
     Raises
     ------
@@ -164,16 +166,34 @@ def _write(store: Store, folder: Path, asked: _Request, identity: str, quiet: bo
     """Everything in the folder of an ensemble; the metrics of its manifest."""
     runs, fitted, combined = asked.runs, asked.fitted, asked.fitted.predictions
     by, names = fitted.combination, {run.id: name for name, run in runs.items()}
-    images = load_faces(store.by_id("data", next(iter(runs.values())).inputs[0])).images[combined.rows]
-    modules = {name: load_member(run) for name, run in runs.items()}
-    parameters = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-    about = {
-        "rule": by.rule,
-        "ensemble": identity,
-        "members": [_described(name, run, parameters[name]) for name, run in runs.items()],
-        "stamp": combined.protocol.to_dict(),
+    graph: dict[str, Any] = {}
+    if not any(OUTSIDE in run.spec for run in runs.values()):
+        images = load_faces(store.by_id("data", next(iter(runs.values())).inputs[0])).images[combined.rows]
+        graph = _graph(folder / GRAPH, asked, images, identity, quiet)
+    save_predictions(folder / SELECT, combined)
+    if fitted.calibration:
+        reliability_figure(fitted.calibration["ensemble"], folder / RELIABILITY, name=f"{by.rule} of {', '.join(runs)}")
+    metrics = {
+        "members": list(runs),
+        "combination": by.to_dict(),
+        "optimism": fitted.optimism,
+        "calibration": {names.get(key, key): value for key, value in fitted.calibration.items()},
+        "diversity": diversity(list(asked.predictions.values())),
+        "select": summary(combined.labels, combined.logits),
+        "protocol": combined.protocol.to_dict(),
+        **graph,
     }
-    path = folder / GRAPH
+    about = _about(runs, by.rule, identity, combined.protocol.to_dict())
+    card = {**metrics, **about, "labels": list(CLASSES), "tta": asked.tta}
+    (folder / CARD).write_text(json.dumps(card, indent=1))
+    return metrics
+
+
+def _graph(path: Path, asked: _Request, images: NDArray[np.uint8], identity: str, quiet: bool) -> dict:
+    """Write the graph of an ensemble and compare it with torch; what the manifest says of it."""
+    runs, combined, by = asked.runs, asked.fitted.predictions, asked.fitted.combination
+    modules = {name: load_member(run) for name, run in runs.items()}
+    about = _about(runs, by.rule, identity, combined.protocol.to_dict())
     small = min(SPREAD, len(images)) * (len(BATCHES) - 1)
     count = len(images) * (len(modules) + 1) + small
     with own_code(runs.values(), "fusing"), progress(count, f"fuse {len(modules)} members", quiet=quiet) as advance:
@@ -183,48 +203,29 @@ def _write(store: Store, folder: Path, asked: _Request, identity: str, quiet: bo
         graph = open_graph(path)
         parity = require_parity(measure(graph, expected, images, advance=advance), combined.rows)
         latency = graph_latency(graph)
-    save_predictions(folder / SELECT, combined)
-    if fitted.calibration:
-        reliability_figure(fitted.calibration["ensemble"], folder / RELIABILITY, name=f"{by.rule} of {', '.join(runs)}")
-    more = {
-        "combination": by.to_dict(),
-        "optimism": fitted.optimism,
-        "calibration": {names.get(key, key): value for key, value in fitted.calibration.items()},
-        "diversity": diversity(list(asked.predictions.values())),
-        "select": summary(combined.labels, combined.logits),
-    }
-    size_mb = round(path.stat().st_size / 1e6, 2)
-    checked = {key: parity[key] for key in ("rows_checked", "max_abs_diff", "flips")}
-    card = {
-        **about,
-        "labels": list(CLASSES),
-        "tta": asked.tta,
-        **more,
-        "parity": parity,
-        "latency": latency,
-        "size_mb": size_mb,
-    }
-    (folder / CARD).write_text(json.dumps(card, indent=1))
     return {
-        "members": list(runs),
-        **checked,
-        "parity": {key: parity[key] for key in ("outputs", "batches")},
-        **more,
-        "protocol": combined.protocol.to_dict(),
-        "parameters": sum(parameters.values()),
+        **{key: parity[key] for key in ("rows_checked", "max_abs_diff", "flips")},
+        "parity": parity,
+        "parameters": sum(p.numel() for module in modules.values() for p in module.parameters()),
         "latency": latency,
-        "size_mb": size_mb,
+        "size_mb": round(path.stat().st_size / 1e6, 2),
     }
 
 
-def _described(name: str, run: Artifact, parameters: int) -> dict:
+def _about(runs: dict[str, Artifact], rule: str, identity: str, stamp: dict) -> dict:
+    """What the graph and the card say of an ensemble."""
+    members = [_described(name, run) for name, run in runs.items()]
+    return {"rule": rule, "ensemble": identity, "members": members, "stamp": stamp}
+
+
+def _described(name: str, run: Artifact) -> dict:
     """What the graph and the card say of a member."""
     return {
         "name": name,
         "run": run.id,
         "recipe": run.spec["recipe"],
-        "parameters": parameters,
-        "weights_sha256": run.manifest["files"]["weights.safetensors"]["sha256"],
+        "parameters": run.metrics.get("parameters"),
+        "weights_sha256": run.manifest["files"].get(WEIGHTS, {}).get("sha256"),
     }
 
 

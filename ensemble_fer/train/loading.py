@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from safetensors.torch import load_file
 
-from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.errors import EnsembleFerError, MissingError
 from ensemble_fer.models import Member, build, custom
 from ensemble_fer.store import Artifact
 
@@ -42,9 +42,13 @@ def load_member(run: Artifact) -> Member:
 
     Raises
     ------
+    MissingError
+        The run is predictions of another program.
     EnsembleFerError
         The weights do not fit the model of this version.
     """
+    if WEIGHTS not in run.manifest["files"]:
+        raise MissingError(f"run {run.id} has no weights: it is predictions that were made elsewhere.")
     recipe = run.spec["recipe"]
     name = recipe["model"]
     if ".py:" in name:

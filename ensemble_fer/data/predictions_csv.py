@@ -1,0 +1,128 @@
+"""A csv of what another program says of faces: a row id and seven numbers a line."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_fer.data.labels import class_code
+from ensemble_fer.errors import BadData, MissingError, UsageError, unknown_name
+from ensemble_fer.types import CLASSES, N_CLASSES
+
+KINDS = ("auto", "probabilities", "logits")
+MOST_BYTES = 200_000_000
+SUM = 1e-2
+"""By how much the probabilities of a row may miss 1: files are rounded."""
+LEAST = 1e-30
+SHOWN = 20
+ADVICE = f"Expected a header with {', '.join(CLASSES)} and, as far as there are, row and label; a line for each face."
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a csv holds.
+
+    Parameters
+    ----------
+    logits : float32 [m, 7]
+        In the order of ``CLASSES``; of probabilities their logarithms.
+    rows : int64 [m] or None
+        Row ids in the data set, where the file has a column ``row``.
+    labels : int64 [m] or None
+        Where it has a column ``label``: the order of rows can then be checked.
+    """
+
+    logits: NDArray[np.float32]
+    rows: NDArray[np.int64] | None
+    labels: NDArray[np.int64] | None
+
+
+def read_said(path: str | Path, kind: str = "auto") -> Said:
+    """Read and check a csv of probabilities or logits.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        ``probabilities``, ``logits``, or ``auto``: probabilities if every number is between 0 and 1 and every row sums
+        to 1.
+
+    Raises
+    ------
+    MissingError
+        There is no such file.
+    UsageError
+        An unknown kind, or a file of more than 200 MB.
+    BadData
+        Columns are missing, or lines are bad; all of the first twenty are named.
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of numbers", kind, KINDS)
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"there is no file {path}. {ADVICE}")
+    if path.stat().st_size > MOST_BYTES:
+        raise UsageError(f"{path} has {path.stat().st_size / 1e6:,.0f} MB; expected at most {MOST_BYTES / 1e6:.0f}.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadData(str(path), [f"not a csv file: {error}"], ADVICE) from error
+    head = [name.strip().lower() for name in lines[0]] if lines else []
+    columns = {name: head.index(name) for name in (*CLASSES, "row", "label") if name in head}
+    lacking = [name for name in CLASSES if name not in columns]
+    if lacking or len(lines) < 2:
+        raise BadData(str(path), [f"no column {', '.join(lacking)}" if lacking else "no line of numbers"], ADVICE)
+    problems: list[str] = []
+    values, rows, labels = [], [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        try:
+            values.append([float(line[columns[name]]) for name in CLASSES])
+            if "row" in columns:
+                rows.append(int(line[columns["row"]]))
+            if "label" in columns:
+                labels.append(_label(line[columns["label"]]))
+        except (ValueError, IndexError) as error:
+            problems.append(f"line {number}: {error}")
+    numbers = np.array(values, np.float64).reshape(-1, N_CLASSES)
+    if not problems:
+        problems = _problems_of(numbers, np.array(rows, np.int64), kind)
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise BadData(str(path), [*problems[:SHOWN], *more], ADVICE)
+    shares = kind == "probabilities" or (kind == "auto" and _are_probabilities(numbers).all())
+    return Said(
+        np.log(np.maximum(numbers, LEAST)).astype(np.float32) if shares else numbers.astype(np.float32),
+        np.array(rows, np.int64) if "row" in columns else None,
+        np.array(labels, np.int64) if "label" in columns else None,
+    )
+
+
+def _label(text: str) -> int:
+    code = class_code(text)
+    if code is None:
+        raise ValueError(f"label {text!r} is no class")
+    return int(code)
+
+
+def _are_probabilities(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    within = ((numbers >= 0) & (numbers <= 1)).all(axis=1)
+    return within & (np.abs(numbers.sum(axis=1) - 1) <= SUM)
+
+
+def _problems_of(numbers: NDArray[np.float64], rows: NDArray[np.int64], kind: str) -> list[str]:
+    """What is wrong with numbers that were read; lines begin with 2, after the header."""
+    found = [f"line {i + 2}: not a finite number" for i in np.flatnonzero(~np.isfinite(numbers).all(axis=1))]
+    if kind == "probabilities" and not found:
+        found = [
+            f"line {i + 2}: no probabilities, their sum is {numbers[i].sum():.4g}"
+            for i in np.flatnonzero(~_are_probabilities(numbers))
+        ]
+    twice = np.setdiff1d(np.arange(len(rows)), np.unique(rows, return_index=True)[1])
+    return found + [f"line {i + 2}: row {rows[i]} again" for i in twice]
