@@ -18,6 +18,7 @@ import torch
 
 from ensemble_fer.config import MODELS, Recipe, resolve_recipe
 from ensemble_fer.files import write_atomic
+from ensemble_fer.models import build
 from ensemble_fer.models.cost import flops
 from ensemble_fer.report import evaluate
 from ensemble_fer.runtime import cpu_count, machine
@@ -80,12 +81,16 @@ def row_of(store: Store, model: str, data: str, threads: int | None) -> dict:
     }
 
 
-def seconds_an_epoch(store: Store, row: dict) -> float:
-    """Seconds that the steps of one epoch of the official training part take on all processors, which must be idle."""
+def seconds_an_epoch(row: dict) -> float:
+    """Seconds that the steps of one epoch of the official training part take on all processors, which must be idle.
+
+    Of a network with fresh weights: how long a step takes does not depend on them.
+    """
     set_threads(None)
     keep_freed_memory()
-    member = load_member(store.by_id("run", row["run"])).to(memory_format=torch.channels_last).train()
-    optimizer = optimizer_of(recipe_of(row["model"]), member)
+    recipe = recipe_of(row["model"])
+    member = build(row["model"], recipe.dropout).to(memory_format=torch.channels_last).train()
+    optimizer = optimizer_of(recipe, member)
     precision = choose_precision("auto", torch.device("cpu"))
     batch = row["batch_size"]
     crops = torch.rand(batch, member.crop, member.crop) * 255
@@ -119,7 +124,8 @@ def table(rows: list[dict]) -> str:
         steps = f"{row['steps']:,} of {row['batch_size']}"
         cells = [card, steps, *scores, f"{row['parameters']:,}", f"{row['mflops']:,.0f}", seconds]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    missing = [model for model in MODELS if model not in {row["model"] for row in rows}]
+    return "\n".join(lines + (["", f"Not trained yet: {', '.join(missing)}."] if missing else []))
 
 
 def written(page: str, rows: list[dict]) -> str:
@@ -138,17 +144,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of the trainings; times are those of all processors")
     parser.add_argument("--out", type=Path, default=Path("docs/results/data/members/members.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/results/members.md"))
+    parser.add_argument("--only-times", action="store_true", help="take the scores that --out has, and time the steps")
+    parser.add_argument("--missing", action="store_true", help="of those, only members that --out does not have yet")
     parser.add_argument("--no-times", action="store_true", help="on a machine that does other work too")
     asked = parser.parse_args(arguments)
     store = Store(asked.store)
     kept = json.loads(asked.out.read_text()) if asked.out.is_file() else {"rows": []}
     rows = {row["model"]: row for row in kept["rows"]}
     for model in asked.only.split(","):
+        if asked.missing and model in rows:
+            continue
         print(f"{time.strftime('%H:%M:%S')} {model}", file=sys.stderr, flush=True)
         before = rows.get(model, {})
-        row = row_of(store, model, asked.data, asked.threads)
+        row = before if asked.only_times and before else row_of(store, model, asked.data, asked.threads)
         if not asked.no_times:
-            row |= {"seconds_an_epoch": seconds_an_epoch(store, row), "threads": cpu_count()}
+            row |= {"seconds_an_epoch": seconds_an_epoch(row), "threads": cpu_count()}
         elif before.get("run") == row["run"]:
             row = {**before, **row}
         rows[model] = row
