@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.align.cascade import Settings
 from ensemble_fer.align.cutting import SIDE, cut, scaled, visible
 from ensemble_fer.align.detection import LOOKING, detect
 from ensemble_fer.align.weights import DIGESTS, PACKAGE, VERSION
 from ensemble_fer.data.derived import ALIGNMENT, DROPS
 from ensemble_fer.data.importing import load_faces
+from ensemble_fer.detector.cascade import Settings
 from ensemble_fer.devices import CPU_OR_CUDA, choose_device
 from ensemble_fer.errors import BadData, StoreError, UsageError, unknown_name
 from ensemble_fer.files import load_arrays, save_arrays, write_atomic

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensemble_fer.align.cascade import Settings, Windows, find_faces
+from ensemble_fer.align.engine import TorchEngine
 from ensemble_fer.align.nets import Nets
 from ensemble_fer.align.weights import load_weights
 from ensemble_fer.data.derived import Alignment
+from ensemble_fer.detector.cascade import Settings, Windows, find_faces
 from ensemble_fer.devices import CPU_OR_CUDA, choose_device
 from ensemble_fer.errors import UsageError
 from ensemble_fer.runtime import cpu_count
@@ -114,7 +115,7 @@ def _finder(settings: Settings, name: str) -> Iterator[Callable[[Batches], Itera
         channels = 3 if pictures.ndim == 4 else 1
         planes = pictures.reshape(*pictures.shape[:3], channels).transpose(0, 3, 1, 2)
         with torch.inference_mode():
-            return find_faces(torch.from_numpy(planes.copy()).to(device), nets[channels], settings)
+            return find_faces(TorchEngine(torch.from_numpy(planes.copy()).to(device), nets[channels]), settings)
 
     if device.type != "cpu":
         yield lambda batches: map(one, batches)

@@ -128,7 +128,7 @@ def _pooled(x: Tensor, kernel: int) -> Tensor:
 
     ``max_pool2d`` gives the same and takes several times as long on a CPU where channels lie one behind the other.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.max_pool2d(x, kernel, 2, ceil_mode=True)
     for axis in (2, 3):
         length = x.shape[axis]

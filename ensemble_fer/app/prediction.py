@@ -1,46 +1,62 @@
-"""Which expression do these pictures show? One graph, onnxruntime, no torch."""
+"""Which expression do the faces in these pictures show? One graph, onnxruntime, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ensemble_fer.app.pictures import read_faces
+from ensemble_fer.app.pictures import Faces, pictures_in, read_faces
 from ensemble_fer.errors import UsageError
 from ensemble_fer.export.session import GRAY, OUTPUT, Graph, open_graph
+from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact
 
 GRAPH = "ensemble.onnx"
+THRESHOLD = 0.5
+"""Of calibrated probabilities: below it, the label is more often wrong than right."""
 
 
 def predict(
-    paths: Iterable[str | Path] | str | Path, *, graph: str | Path | Artifact | Graph, threads: int | None = None
+    paths: Iterable[str | Path] | str | Path,
+    *,
+    graph: str | Path | Artifact | Graph,
+    threshold: float | None = None,
+    threads: int | None = None,
+    quiet: bool = True,
 ) -> list[dict]:
-    """What the ensemble says of each picture, in the order given. All pictures or none.
+    """What the ensemble says of the faces in each picture, in the order given. All pictures or none, but for a folder.
 
     Parameters
     ----------
-    paths : files
-        Of any size and mode. For now the middle square of each is taken for the face.
+    paths : files, or one folder
+        Pictures of any size and mode. MTCNN finds the faces; a picture of at most 64 pixels, or one without a face that
+        is found, is used whole (its middle square). Of a folder all pictures in it and below, by name; a bad one among
+        them is said to be so in its place.
     graph : path, ensemble artifact, or opened Graph
-        An ONNX file that ``fuse`` wrote.
+        An ONNX file that ``fuse`` or ``export`` wrote.
+    threshold : float, optional
+        From 0 to 1: a face whose most probable class is less probable is ``abstained`` from. By default 0.5 where
+        temperatures were fitted, and none elsewhere, since uncalibrated probabilities do not say how often they are
+        right.
     threads : int, optional
         Threads inside one operation; all processors of this process by default.
+    quiet : bool
+        Draw no progress.
 
     Returns
     -------
     list of dict
         ``{"path", "faces": [{"box": [x0, y0, x1, y1], "found", "label", "probabilities": {class: p},
-        "abstained"}]}``. The box is in pixels of the picture as a viewer shows it. ``found`` is False: no
-        detector looked. ``label`` is always the most probable class (the first of equals). ``abstained`` is
-        False: the probabilities are not calibrated, and no threshold is set on them.
+        "abstained"}]}``, the largest face first; with ``problem`` for a bad picture of a folder. The box is in pixels
+        of the picture as a viewer shows it. ``label`` is always the most probable class (the first of equals).
 
     Raises
     ------
     UsageError
-        No path, a folder, or a graph that is not one.
+        No path, a folder beside other paths or without pictures, a threshold out of range, or a graph that is none or
+        takes aligned faces.
     MissingError
         Pictures that are not there, all of them named; or there is no such graph.
     BadData
@@ -49,7 +65,11 @@ def predict(
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     if not files:
         raise UsageError("no picture to predict. Name one or more files:  ensemble-fer predict face.jpg")
-    found = read_faces(files)
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"threshold {threshold}: expected a probability, 0 to 1.")
+    folder = len(files) == 1 and Path(files[0]).is_dir()
+    if folder:
+        files = list(pictures_in(Path(files[0])))
     if isinstance(graph, Artifact):
         graph = graph.file(GRAPH)
     opened = graph if isinstance(graph, Graph) else open_graph(graph, threads)
@@ -58,18 +78,36 @@ def predict(
             f"{opened.path} takes aligned faces {list(opened.shape)}, and pictures are not aligned here. Predict with "
             "an ensemble of gray faces: fuse runs of a set that was not aligned."
         )
-    probabilities = opened.run(np.stack([face.pixels for face in found]))[OUTPUT].astype(np.float64)
+    with progress(len(files), "predict", quiet=quiet) as advance:
+        found = read_faces(files, threads, skip=folder, advance=advance)
+    return said_of(found, opened, threshold)
+
+
+def said_of(found: Sequence[Faces], graph: Graph, threshold: float | None = None) -> list[dict]:
+    """What a graph says of faces that were found, as ``predict`` gives it."""
+    limit = threshold if threshold is not None else THRESHOLD if graph.calibrated else 0.0
+    shown = [each.pixels for each in found]
+    probabilities = graph.run(np.concatenate(shown))[OUTPUT].astype(np.float64)
+    parts = np.split(probabilities, np.cumsum([len(pixels) for pixels in shown])[:-1])
     return [
-        {"path": str(path), "faces": [_described(face.box, row, opened.labels)]}
-        for path, face, row in zip(files, found, probabilities, strict=True)
+        {
+            "path": each.path,
+            "faces": [
+                _described(box, each.found, row, graph.labels, limit) for box, row in zip(each.boxes, rows, strict=True)
+            ],
+            **({"problem": each.problem} if each.problem else {}),
+        }
+        for each, rows in zip(found, parts, strict=True)
     ]
 
 
-def _described(box: tuple[int, ...], probabilities: np.ndarray, labels: tuple[str, ...]) -> dict:
+def _described(
+    box: tuple[int, ...], found: bool, probabilities: np.ndarray, labels: tuple[str, ...], limit: float
+) -> dict:
     return {
         "box": list(box),
-        "found": False,
+        "found": found,
         "label": labels[int(probabilities.argmax())],
         "probabilities": dict(zip(labels, probabilities.tolist(), strict=True)),
-        "abstained": False,
+        "abstained": bool(probabilities.max() < limit),
     }

@@ -16,34 +16,98 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    pictures: Annotated[list[Path], typer.Argument(help="Image files of any size and mode.", metavar="PICTURE...")],
+    pictures: Annotated[
+        list[Path], typer.Argument(help="Image files of any size and mode, or one folder.", metavar="PICTURE...")
+    ],
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="Ensemble by name or id: the newest.", metavar="NAME")
     ] = None,
     graph: Annotated[
-        Path | None, typer.Option("--graph", help="An ONNX file made by fuse, instead.", metavar="ONNX")
+        Path | None, typer.Option("--graph", help="An ONNX file made by fuse or export, instead.", metavar="ONNX")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option("--annotate", help="Draw boxes and labels: a PNG, or a folder.", metavar="PNG|FOLDER")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a line for each face.", metavar="CSV")] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
     ] = None,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Say which expression pictures show, in the order given. Runs in onnxruntime alone."""
+    """Find the faces in pictures and say which expression each shows. Runs in onnxruntime alone.
+
+    A picture of at most 64 pixels, or one in which no face is found, is used whole. In a folder bad pictures are passed
+    over, and named.
+    """
     from ensemble_fer.app.prediction import predict as run_predict
 
+    if annotate is not None:
+        check_annotate(annotate, pictures)
     if graph is None:
         graph = ensemble_graph(store, ensemble)
-    found = run_predict(pictures, graph=graph, threads=threads)
+    found = run_predict(pictures, graph=graph, threshold=threshold, threads=threads, quiet=False)
+    bad = [item for item in found if item.get("problem")]
+    for item in bad[:10]:
+        remark(f"passed over {item['path']}: {item['problem']}")
+    if len(bad) > 10:
+        remark(f"passed over {len(bad) - 10} more")
+    write_outputs(found, annotate, csv)
     if as_json:
         print_json(found)
         return
     rows = [
-        [item["path"], face["label"], percent(max(face["probabilities"].values()))]
+        [item["path"], face["label"], percent(max(face["probabilities"].values())), *_where(face)]
         for item in found
         for face in item["faces"]
     ]
-    print_table("", ["picture", "expression", "per cent"], rows)
+    print_table("", ["picture", "expression", "per cent", "face", ""], rows)
+
+
+def _where(face: dict) -> tuple[str, str]:
+    """Box and remarks of a face in words."""
+    box = "{}, {} to {}, {}".format(*face["box"]) if face["found"] else "none found: used whole"
+    return box, "too unsure" if face["abstained"] else ""
+
+
+def check_annotate(out: Path, pictures: list[Path]) -> None:
+    """Raise unless pictures can be drawn there: a PNG for one picture, a folder for several."""
+    from ensemble_fer.cli.options import check_png
+    from ensemble_fer.errors import UsageError
+
+    several = len(pictures) > 1 or pictures[0].is_dir()
+    if several and out.suffix.lower() == ".png":
+        raise UsageError(f"--annotate {out}: several pictures were given; expected a folder to draw them into.")
+    if not several and not out.is_dir():
+        check_png("--annotate", out)
+
+
+def write_outputs(found: list[dict], annotate: Path | None, csv: Path | None) -> None:
+    """The drawn pictures and the table, where they were asked for."""
+    from ensemble_fer.app.drawing import save_annotated, table_of
+    from ensemble_fer.files import write_atomic
+
+    if csv is not None:
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(csv, table_of(found))
+        remark(f"table: {csv}")
+    if annotate is None:
+        return
+    seen = [item for item in found if not item.get("problem")]
+    single = annotate.suffix.lower() == ".png" and not annotate.is_dir()
+    (annotate.parent if single else annotate).mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for item in seen:
+        name = Path(item["path"]).stem
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        save_annotated(item["path"], item["faces"], annotate if single else annotate / f"{name}.png")
+    remark(f"drawn: {annotate}")
 
 
 def ensemble_graph(store: Path, name: str | None) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,24 @@ def read_picture(path: Path) -> PictureFace:
         Not a picture, broken, too large, or in levels that are not light.
     FileNotFoundError
     """
+    return _opened(path, _face_of)
+
+
+def read_whole(path: Path) -> tuple[PictureFace, NDArray[np.uint8]]:
+    """As ``read_picture``, and the whole picture beside it, uint8 [h, w], or [h, w, 3] if it has colours."""
+    return _opened(path, lambda upright, turned: (_face_of(upright, turned), as_bytes(upright)))
+
+
+def _face_of(upright: Image.Image, turned: bool) -> PictureFace:
+    pixels, changed = as_face(upright)
+    return PictureFace(pixels, middle_square(*upright.size), changed or turned)
+
+
+Taken = TypeVar("Taken")
+
+
+def _opened(path: Path, take: Callable[[Image.Image, bool], Taken]) -> Taken:
+    """What is taken of a picture that stands upright, and is told whether it had to be turned."""
     from PIL import Image, ImageOps
 
     if path.stat().st_size == 0:
@@ -140,9 +158,7 @@ def read_picture(path: Path) -> PictureFace:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()
             turned = picture.getexif().get(ORIENTATION, 1) != 1
-            upright = ImageOps.exif_transpose(picture) if turned else picture
-            pixels, changed = as_face(upright)
-            return PictureFace(pixels, middle_square(*upright.size), changed or turned)
+            return take(ImageOps.exif_transpose(picture) if turned else picture, turned)
     except BadPicture:
         raise
     except PermissionError:
@@ -178,6 +194,29 @@ def as_face(picture: Image.Image) -> tuple[NDArray[np.uint8], bool]:
 
     if picture.mode == "L" and picture.size == (SIDE, SIDE) and not picture.has_transparency_data:
         return np.asarray(picture), False
+    gray = _plain(picture).convert("L")
+    if gray.size != (SIDE, SIDE):
+        # Cut first: a resize with a box would let pixels outside of it bleed in.
+        gray = gray.crop(middle_square(*gray.size)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(gray), True
+
+
+def as_bytes(picture: Image.Image) -> NDArray[np.uint8]:
+    """A whole picture as it looks: uint8 [h, w], or [h, w, 3] if it has colours.
+
+    Raises
+    ------
+    BadPicture
+        As ``as_face``.
+    """
+    plain = _plain(picture)
+    return np.asarray(plain.convert("L" if plain.mode in ("1", "L") else "RGB"))
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """The picture in bytes, nothing in it transparent."""
+    from PIL import Image
+
     if picture.mode == "F":
         picture = Image.fromarray(_from_fractions(np.asarray(picture)))
     elif picture.mode.startswith("I"):
@@ -189,11 +228,7 @@ def as_face(picture: Image.Image) -> tuple[NDArray[np.uint8], bool]:
     elif picture.mode == "P" or picture.has_transparency_data:
         seen = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", seen.size, PAPER), seen)
-    gray = picture.convert("L")
-    if gray.size != (SIDE, SIDE):
-        # Cut first: a resize with a box would let pixels outside of it bleed in.
-        gray = gray.crop(middle_square(*gray.size)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(gray), True
+    return picture
 
 
 def _from_fractions(levels: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -93,7 +93,7 @@ def export_onnx(
         )
     outputs = output_names(members)
     proto = _traced(fused, [OUTPUT, *outputs.values()], shape)
-    _forget_the_machine(proto)
+    forget_the_machine(proto)
     about = dict(metadata)
     described = {entry["name"]: entry for entry in about.get("members", [])}
     about["members"] = [{**described.get(n, {}), "name": n, "output": o} for n, o in outputs.items()]
@@ -111,7 +111,7 @@ def _traced(fused: Fused, outputs: list[str], shape: tuple[int, ...]) -> Any:
     # Two faces: with one, the exporter would take the batch size for a constant.
     example = torch.zeros((2, *shape), dtype=torch.uint8, device=next(fused.parameters()).device)
     try:
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), silence():
             program = torch.onnx.export(
                 fused,
                 (example,),
@@ -141,7 +141,7 @@ def _traced(fused: Fused, outputs: list[str], shape: tuple[int, ...]) -> Any:
     return proto
 
 
-def _forget_the_machine(proto: Any) -> None:
+def forget_the_machine(proto: Any) -> None:
     """Take out what the exporter notes of source files and their folders on the exporting machine."""
     graph = proto.graph
     for part in [graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]:
@@ -163,7 +163,7 @@ def _write(proto: Any, path: Path, about: dict) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep the exporter's notes to its developers off the terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -35,6 +35,8 @@ class Graph:
         Protocol of the ensemble's select scores; empty if none was written.
     threads : int
         Threads inside one operation.
+    combination : dict
+        The rule with its numbers, as ``Combination.to_dict`` has them; empty if none were written.
     """
 
     path: Path
@@ -42,7 +44,14 @@ class Graph:
     members: list[dict]
     stamp: dict
     threads: int
+    combination: dict
     session: Any = field(repr=False)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a temperature was fitted, so that probabilities mean what they say."""
+        by = self.combination
+        return by.get("temperature", 1) != 1 or any(each != 1 for each in by.get("temperatures", ()))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,5 +122,6 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         members=json.loads(metadata.get("members", "[]")),
         stamp=json.loads(metadata.get("stamp", "{}")),
         threads=threads,
+        combination=json.loads(metadata.get("combination", "{}")),
         session=session,
     )

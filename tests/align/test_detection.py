@@ -18,13 +18,15 @@ from torch.nn.functional import interpolate
 
 import ensemble_fer.align
 from ensemble_fer.align import Settings, detect
-from ensemble_fer.align.boxes import suppress
-from ensemble_fer.align.cascade import Windows, _cropped, _sums
 from ensemble_fer.align.cutting import scaled
+from ensemble_fer.align.engine import TorchEngine
 from ensemble_fer.align.nets import Nets, _pooled
 from ensemble_fer.align.weights import DIGESTS, _file_of, load_weights
 from ensemble_fer.data.derived import Alignment
 from ensemble_fer.data.synthetic import draw_faces
+from ensemble_fer.detector.boxes import suppress
+from ensemble_fer.detector.cascade import Windows, spans_of
+from ensemble_fer.detector.engine import GraphEngine
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.types import FaceSet
 
@@ -220,8 +222,11 @@ def test_windows_are_averaged_as_area_interpolation() -> None:
     )
     owners = np.array([0, 1, 1, 0, 0])
     windows = Windows(boxes, np.ones(5, np.float32), owners, np.zeros((5, 5, 2), np.float32))
-    kept, crops = _cropped(windows, _sums(pictures), 24)
+    kept, spans = spans_of(windows, (40, 60), 24)
     assert np.array_equal(kept.boxes, boxes[:4])  # the last lies outside
+    crops = TorchEngine(pictures, Nets(load_weights(), 3, torch.device("cpu")))._means(spans)
+    without_torch = GraphEngine(pictures.permute(0, 2, 3, 1).numpy())._means(spans)
+    assert torch.allclose(torch.from_numpy(without_torch), crops, atol=1e-4)
     for crop, owner, (left, top, right, bottom) in zip(
         crops, owners, [(2, 3, 30, 31), (0, 9, 60, 39), (19, 19, 22, 23), (49, 4, 60, 25)], strict=False
     ):

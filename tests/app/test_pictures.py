@@ -34,19 +34,19 @@ def test_every_mode_without_loss_gives_the_pixels_themselves(mode: str, tmp_path
     assert picture.mode == mode
     picture.save(tmp_path / "face.png")
     (found,) = read_faces([tmp_path / "face.png"])
-    np.testing.assert_array_equal(found.pixels, FACE)
-    assert found.box == (0, 0, 48, 48)
-    assert found.pixels.dtype == np.uint8
+    np.testing.assert_array_equal(found.pixels[0], FACE)
+    assert found.boxes[0] == (0, 0, 48, 48)
+    assert found.pixels[0].dtype == np.uint8
 
 
 def test_modes_with_loss_stay_close(tmp_path: Path) -> None:
     GRAY.convert("CMYK").save(tmp_path / "cmyk.tif")
     GRAY.save(tmp_path / "face.jpg", quality=95)
     for found in read_faces([tmp_path / "cmyk.tif", tmp_path / "face.jpg"]):
-        assert np.abs(found.pixels.astype(int) - FACE).mean() < 4
+        assert np.abs(found.pixels[0].astype(int) - FACE).mean() < 4
     GRAY.point(lambda v: 255 * (v > 127)).convert("1").save(tmp_path / "bits.png")
     (bits,) = read_faces([tmp_path / "bits.png"])
-    np.testing.assert_array_equal(bits.pixels, np.where(FACE > 127, 255, 0))
+    np.testing.assert_array_equal(bits.pixels[0], np.where(FACE > 127, 255, 0))
 
 
 def test_orientation_of_the_camera_is_followed(tmp_path: Path) -> None:
@@ -55,20 +55,20 @@ def test_orientation_of_the_camera_is_followed(tmp_path: Path) -> None:
     with_orientation(stored, 6, tmp_path / "turned.png")
     tall.save(tmp_path / "upright.png")
     turned, upright = read_faces([tmp_path / "turned.png", tmp_path / "upright.png"])
-    np.testing.assert_array_equal(turned.pixels, upright.pixels)
-    assert turned.box == upright.box == (0, 10, 48, 58)
+    np.testing.assert_array_equal(turned.pixels[0], upright.pixels[0])
+    assert turned.boxes[0] == upright.boxes[0] == (0, 10, 48, 58)
 
 
 def test_middle_is_cut_out_and_made_small_with_antialiasing(tmp_path: Path) -> None:
     Image.fromarray(WIDE).save(tmp_path / "wide.png")
     (found,) = read_faces([tmp_path / "wide.png"])
-    assert found.box == (16, 0, 64, 48)
-    np.testing.assert_array_equal(found.pixels, WIDE[:, 16:64])
+    assert found.boxes[0] == (16, 0, 64, 48)
+    np.testing.assert_array_equal(found.pixels[0], WIDE[:, 16:64])
     # Stripes of one pixel become their mean; picking single pixels would give black or white.
     stripes = np.tile(np.array([0, 255], np.uint8), (960, 480))
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
     (small,) = read_faces([tmp_path / "stripes.png"])
-    assert np.abs(small.pixels.astype(int) - 127).max() <= 6
+    assert np.abs(small.pixels[0].astype(int) - 127).max() <= 6
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_middle_is_cut_out_and_made_small_with_antialiasing(tmp_path: Path) -> N
 def test_odd_sizes_work(size: tuple[int, int], box: tuple[int, ...], tmp_path: Path) -> None:
     Image.new("RGB", size, (90, 90, 90)).save(tmp_path / "odd.png")
     (found,) = read_faces([tmp_path / "odd.png"])
-    assert found.box == box
-    np.testing.assert_array_equal(found.pixels, np.full((48, 48), 90))
+    assert found.boxes[0] == box
+    np.testing.assert_array_equal(found.pixels[0], np.full((48, 48), 90))
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
@@ -100,10 +100,10 @@ def test_the_same_pixels_as_data_import(size: tuple[int, int], tmp_path: Path, s
     Image.fromarray(levels).save(path)
     imported = load_faces(import_data(store, tmp_path / "set", quiet=True)).images[0]
     (found,) = read_faces([path])
-    np.testing.assert_array_equal(found.pixels, imported)
+    np.testing.assert_array_equal(found.pixels[0], imported)
     # And what the example in docs/fusing.md does.
-    picture = Image.open(path).convert("L").crop(found.box)
-    np.testing.assert_array_equal(found.pixels, np.asarray(picture.resize((48, 48), Image.Resampling.BILINEAR)))
+    picture = Image.open(path).convert("L").crop(found.boxes[0])
+    np.testing.assert_array_equal(found.pixels[0], np.asarray(picture.resize((48, 48), Image.Resampling.BILINEAR)))
 
 
 def test_what_is_transparent_is_seen_on_white(tmp_path: Path) -> None:
@@ -115,20 +115,20 @@ def test_what_is_transparent_is_seen_on_white(tmp_path: Path) -> None:
         picture.putalpha(alpha)
         picture.save(tmp_path / f"{mode}.png")
     for found in read_faces([tmp_path / "LA.png", tmp_path / "RGBA.png"]):
-        assert np.abs(found.pixels - expected).max() <= 1
-        np.testing.assert_array_equal(found.pixels[:, :16], 255)
-        np.testing.assert_array_equal(found.pixels[:, 32:], FACE[:, 32:])
+        assert np.abs(found.pixels[0] - expected).max() <= 1
+        np.testing.assert_array_equal(found.pixels[0][:, :16], 255)
+        np.testing.assert_array_equal(found.pixels[0][:, 32:], FACE[:, 32:])
     # One gray level that the file declares transparent.
     GRAY.save(tmp_path / "key.png", transparency=int(FACE[0, 0]))
     (keyed,) = read_faces([tmp_path / "key.png"])
-    np.testing.assert_array_equal(keyed.pixels, np.where(FACE[0, 0] == FACE, 255, FACE))
+    np.testing.assert_array_equal(keyed.pixels[0], np.where(FACE[0, 0] == FACE, 255, FACE))
 
 
 @pytest.mark.parametrize(("scale", "reason"), [(1 / 255, None), (1, None), (257, "0 to 1 or 0 to 255"), (-1, "0 to 1")])
 def test_floating_point_levels(scale: float, reason: str | None, tmp_path: Path) -> None:
     Image.fromarray(FACE.astype(np.float32) * np.float32(scale)).save(tmp_path / "face.tif")
     if reason is None:
-        np.testing.assert_array_equal(read_faces([tmp_path / "face.tif"])[0].pixels, FACE)
+        np.testing.assert_array_equal(read_faces([tmp_path / "face.tif"])[0].pixels[0], FACE)
     else:
         with pytest.raises(BadData, match=reason):
             read_faces([tmp_path / "face.tif"])

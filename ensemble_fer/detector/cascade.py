@@ -1,8 +1,9 @@
-"""MTCNN's cascade over a batch of pictures of one size: windows proposed, refined, decided.
+"""MTCNN's cascade over pictures of one size: windows proposed, refined, decided.
 
 The steps and roundings are those of Zhang et al. 2016 as facenet-pytorch has them, so that the same boxes are found; a
-test compares the two. What differs is that all windows of a batch go through together: their pixels are averaged from
-tables of sums, and overlaps are sought in all pictures at once.
+test compares the two. What differs is that all windows of a batch go through together, and overlaps are sought in all
+pictures at once. Pixels and networks are an ``Engine``'s: onnxruntime's (``engine.py``), or torch's where whole data
+sets are aligned (``align/engine.py``).
 """
 
 from __future__ import annotations
@@ -11,21 +12,61 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ensemble_fer.align.boxes import Boxes, Owners, moved, pixels_of, squared, suppress
-from ensemble_fer.align.nets import Nets
+from ensemble_fer.detector.boxes import Boxes, Owners, moved, pixels_of, squared, suppress
 from ensemble_fer.errors import UsageError
 
 WINDOW, STRIDE = 12, 2
 SIDE_R, SIDE_O = 24, 48
-# Windows whose pixels are averaged together: 64 MB of sums for 48 x 48 pixels in three channels.
-WINDOWS = 1024
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Windows as the pixels of which each of their own pixels is the mean.
+
+    Parameters
+    ----------
+    begin, end : int64 [n, 2, side]
+        First column and row of each column and row of a window, and those after the last.
+    owners : int64 [n]
+        Which picture.
+    """
+
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    owners: Owners
+
+
+class Engine(Protocol):
+    """Pictures of one size, and the three networks."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    def propose(self, height: int, width: int, threshold: float) -> tuple[NDArray[np.int64], Scores, Boxes]:
+        """P-net over all pictures at this size.
+
+        Returns
+        -------
+        Picture, row and column [m, 3] of the windows that score as much as the threshold, their scores and shifts.
+        """
+        ...
+
+    def refine(self, windows: Spans) -> tuple[Scores, Boxes]:
+        """R-net: scores [n] and shifts [n, 4]."""
+        ...
+
+    def decide(self, windows: Spans) -> tuple[Scores, Boxes, NDArray[np.float32]]:
+        """O-net: scores [n], shifts [n, 4], landmarks [n, 5, 2] in shares of the window."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,33 +152,28 @@ class Windows:
         return Windows(self.boxes[which], self.scores[which], self.owners[which], self.landmarks[which])
 
 
-def find_faces(pictures: Tensor, nets: Nets, settings: Settings) -> Windows:
-    """All faces in pictures uint8 [n, c, h, w] on the nets' device."""
-    windows = _proposed(pictures, nets, settings)
+def find_faces(engine: Engine, settings: Settings) -> Windows:
+    """All faces in the engine's pictures."""
+    windows = _proposed(engine, settings)
     if len(windows):
-        sums = _sums(pictures)
-        windows = _refined(windows, sums, nets, settings.thresholds[1])
-        windows = _decided(windows, sums, nets, settings.thresholds[2])
+        windows = _refined(windows, engine, settings.thresholds[1])
+        windows = _decided(windows, engine, settings.thresholds[2])
     return windows
 
 
-def _proposed(pictures: Tensor, nets: Nets, settings: Settings) -> Windows:
+def _proposed(engine: Engine, settings: Settings) -> Windows:
     """P-net on each level of the pyramid; of what overlaps, first within a level and then across, only the best."""
-    height, width = pictures.shape[2:]
-    levels = pictures.float()
+    height, width = engine.size
     boxes, scores, owners, shifts = [], [], [], []
     scales = settings.scales(height, width)
     for number, scale in enumerate(scales):
-        level = F.interpolate(levels, (int(height * scale + 1), int(width * scale + 1)), mode="area")
-        score, shift = nets.propose(level)
-        at = torch.nonzero(score >= settings.thresholds[0])
-        picture, y, x = at.unbind(1)
-        shifts.append(shift[picture, :, y, x].cpu().numpy())
-        scores.append(score[picture, y, x].cpu().numpy())
-        corner = at[:, [2, 1]].cpu().numpy().astype(np.float32) * STRIDE
+        at, score, shift = engine.propose(int(height * scale + 1), int(width * scale + 1), settings.thresholds[0])
+        shifts.append(shift)
+        scores.append(score)
+        corner = at[:, [2, 1]].astype(np.float32) * STRIDE
         start, end = np.floor((corner + 1) / np.float32(scale)), np.floor((corner + WINDOW) / np.float32(scale))
         boxes.append(np.concatenate([start, end], 1))
-        owners.append(picture.cpu().numpy() * len(scales) + number)
+        owners.append(at[:, 0] * len(scales) + number)
     if not scales:
         return _nothing()
     box, score, level, shift = (np.concatenate(part) for part in (boxes, scores, owners, shifts))
@@ -148,9 +184,9 @@ def _proposed(pictures: Tensor, nets: Nets, settings: Settings) -> Windows:
     return Windows(made, score[stay], owner[stay], _no_landmarks(len(made)))
 
 
-def _refined(windows: Windows, sums: Tensor, nets: Nets, threshold: float) -> Windows:
-    windows, crops = _cropped(windows, sums, SIDE_R)
-    score, shift = (part.cpu().numpy() for part in nets.refine(crops))
+def _refined(windows: Windows, engine: Engine, threshold: float) -> Windows:
+    windows, spans = spans_of(windows, engine.size, SIDE_R)
+    score, shift = engine.refine(spans)
     good = np.flatnonzero(score > threshold)
     found = Windows(windows.boxes[good], score[good], windows.owners[good], windows.landmarks[good])
     stay = suppress(found.boxes, found.scores, found.owners, 0.7)
@@ -158,14 +194,14 @@ def _refined(windows: Windows, sums: Tensor, nets: Nets, threshold: float) -> Wi
     return Windows(squared(moved(found.boxes, shift, wide=1)), found.scores, found.owners, found.landmarks)
 
 
-def _decided(windows: Windows, sums: Tensor, nets: Nets, threshold: float) -> Windows:
-    windows, crops = _cropped(windows, sums, SIDE_O)
-    score, shift, place = (part.cpu().numpy() for part in nets.decide(crops))
+def _decided(windows: Windows, engine: Engine, threshold: float) -> Windows:
+    windows, spans = spans_of(windows, engine.size, SIDE_O)
+    score, shift, place = engine.decide(spans)
     good = np.flatnonzero(score > threshold)
     boxes = windows.boxes[good]
     # Shares of what the network saw, which is the window as far as it lies in the picture. facenet-pytorch takes them
     # of the whole window, so that landmarks of faces at the edge come to lie beside eyes and mouth.
-    height, width = sums.shape[2] - 1, sums.shape[3] - 1
+    height, width = engine.size
     seen = np.clip(boxes - np.array([1, 1, 0, 0], np.float32), 0, [width, height, width, height])
     landmarks = seen[:, None, :2] + (seen[:, None, 2:] - seen[:, None, :2]) * place[good]
     found = Windows(moved(boxes, shift[good], wide=1), score[good], windows.owners[good], landmarks.astype(np.float32))
@@ -175,44 +211,19 @@ def _decided(windows: Windows, sums: Tensor, nets: Nets, threshold: float) -> Wi
     return found.picked(suppress(found.boxes, found.scores, found.owners, 0.7, smaller=True, wide=1))
 
 
-def _sums(pictures: Tensor) -> Tensor:
-    """Tables of sums [n, c, h + 1, w + 1]: entry (y, x) is the sum of all pixels above and to the left of it."""
-    height, width = pictures.shape[2:]
-    kind = torch.int32 if height * width * 255 < 2**31 else torch.int64
-    table = torch.zeros((*pictures.shape[:2], height + 1, width + 1), dtype=kind, device=pictures.device)
-    torch.cumsum(pictures, 2, dtype=kind, out=table[:, :, 1:, 1:])
-    table[:, :, 1:, 1:] = table[:, :, 1:, 1:].cumsum(3, dtype=kind)
-    return table
-
-
-def _cropped(windows: Windows, sums: Tensor, side: int) -> tuple[Windows, Tensor]:
-    """The windows that lie in their pictures, and their pixels averaged to float32 [n, c, side, side].
+def spans_of(windows: Windows, size: tuple[int, int], side: int) -> tuple[Windows, Spans]:
+    """Windows as far as they lie in their pictures, shrunk or stretched to ``side`` pixels; none that lie beside them.
 
     Pixel i of a window of n pixels is the mean of those from floor(i n / side) to before ceil((i + 1) n / side).
     """
-    channels, height, width = sums.shape[1], sums.shape[2] - 1, sums.shape[3] - 1
+    height, width = size
     pixels = pixels_of(windows.boxes, width, height)
     inside = np.flatnonzero((pixels[:, :2] < pixels[:, 2:]).all(1))
     windows, pixels = windows.picked(inside), pixels[inside]
     step = np.arange(side)
-    corner, size = pixels[:, :2, None], (pixels[:, 2:] - pixels[:, :2])[:, :, None]
-    begin = torch.from_numpy(corner + step * size // side)
-    end = torch.from_numpy(corner - (-(step + 1) * size // side))
-    flat = sums.reshape(len(sums) * channels, -1)
-    first = torch.from_numpy(windows.owners) * channels
-    parts = []
-    for at in torch.arange(len(windows)).split(WINDOWS):
-        (x0, y0), (x1, y1) = begin[at].unbind(1), end[at].unbind(1)
-        area = ((y1 - y0)[:, :, None] * (x1 - x0)[:, None, :]).to(sums.device)
-        table = (first[at][:, None] + torch.arange(channels)) * flat.shape[1]
-
-        def corners(y: Tensor, x: Tensor, table: Tensor = table) -> Tensor:
-            line = table[:, :, None] + y[:, None, :] * (width + 1)
-            return sums.view(-1)[(line[..., None] + x[:, None, None, :]).to(sums.device)]
-
-        total = corners(y1, x1) - corners(y0, x1) - corners(y1, x0) + corners(y0, x0)
-        parts.append(total.float() / area[:, None])
-    return windows, torch.cat(parts) if parts else torch.empty((0, channels, side, side), device=sums.device)
+    corner, length = pixels[:, :2, None], (pixels[:, 2:] - pixels[:, :2])[:, :, None]
+    begin, end = corner + step * length // side, corner - (-(step + 1) * length // side)
+    return windows, Spans(begin, end, windows.owners)
 
 
 def _no_landmarks(count: int) -> NDArray[np.float32]:

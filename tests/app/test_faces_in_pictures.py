@@ -1,0 +1,149 @@
+"""Photographs with any number of faces: what is found goes through the graph, is drawn and written down."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from ensemble_fer.app.drawing import annotated, save_annotated, table_of
+from ensemble_fer.app.prediction import predict
+from ensemble_fer.data.synthetic import draw_faces
+from ensemble_fer.detector.finding import cut_out, find, framed
+from ensemble_fer.errors import BadData, UsageError
+from ensemble_fer.export.session import open_graph
+from ensemble_fer.types import CLASSES
+from tests.cli.running import run
+from tests.detector.test_finding import scene
+
+
+@pytest.fixture(scope="module")
+def crowd() -> np.ndarray:
+    """Six drawn faces, of which MTCNN finds some."""
+    return scene(draw_faces(200, seed=4).images, 0)[0]
+
+
+@pytest.fixture
+def photograph(tmp_path: Path, crowd: np.ndarray) -> Path:
+    Image.fromarray(crowd).save(tmp_path / "photograph.png")
+    return tmp_path / "photograph.png"
+
+
+@pytest.fixture
+def calibrated(graph_file: Path, tmp_path: Path) -> Path:
+    """The same graph, which says that a temperature was fitted."""
+    proto = onnx.load(graph_file)
+    about = {each.key: each.value for each in proto.metadata_props}
+    by = {**json.loads(about["combination"]), "temperature": 1.5}
+    onnx.helper.set_model_props(proto, {**about, "combination": json.dumps(by)})
+    onnx.save(proto, tmp_path / "calibrated.onnx")
+    return tmp_path / "calibrated.onnx"
+
+
+def test_every_face_that_is_found_goes_through_the_graph(graph_file: Path, photograph: Path, crowd: np.ndarray) -> None:
+    windows = find(crowd)
+    assert len(windows) >= 2
+    (item,) = predict(photograph, graph=graph_file)
+    assert len(item["faces"]) == len(windows)
+    expected = open_graph(graph_file).run(cut_out(crowd, framed(windows.boxes)))["probabilities"]
+    sizes = []
+    for face, box, probabilities in zip(item["faces"], windows.boxes, expected, strict=True):
+        assert face["found"] is True
+        assert np.abs(np.array(face["box"]) - box).max() <= 0.5
+        np.testing.assert_allclose(list(face["probabilities"].values()), probabilities, atol=1e-6)
+        assert face["label"] == CLASSES[probabilities.argmax()]
+        x0, y0, x1, y1 = face["box"]
+        sizes.append((x1 - x0) * (y1 - y0))
+    assert max(sizes) <= 1.1 * sizes[0], "the largest first"
+
+
+def test_small_pictures_and_those_without_a_face_are_used_whole(graph_file: Path, tmp_path: Path) -> None:
+    face = draw_faces(200, seed=4).images[0]
+    for name, side in (("small", 64), ("larger", 65)):
+        Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / f"{name}.png")
+    Image.new("L", (200, 120), 90).save(tmp_path / "empty.png")
+    small, empty = predict([tmp_path / "small.png", tmp_path / "empty.png"], graph=graph_file)
+    assert [(f["found"], f["box"]) for f in small["faces"]] == [(False, [0, 0, 64, 64])]
+    assert [(f["found"], f["box"]) for f in empty["faces"]] == [(False, [40, 0, 160, 120])]
+
+
+def test_abstaining_is_for_calibrated_probabilities(graph_file: Path, calibrated: Path, photograph: Path) -> None:
+    def told(graph: Path, threshold: float | None = None) -> list[tuple[float, bool]]:
+        faces = predict(photograph, graph=graph, threshold=threshold)[0]["faces"]
+        assert all(f["label"] == max(f["probabilities"], key=f["probabilities"].get) for f in faces)
+        return [(max(f["probabilities"].values()), f["abstained"]) for f in faces]
+
+    assert not any(abstained for _, abstained in told(graph_file))
+    assert all(abstained == (p < 0.5) for p, abstained in told(calibrated))
+    middle = float(np.median([p for p, _ in told(graph_file)])) + 1e-9
+    found = told(graph_file, middle)
+    assert {abstained for _, abstained in found} == {True, False}
+    assert all(abstained == (p < middle) for p, abstained in found)
+    with pytest.raises(UsageError, match="threshold 2: expected a probability"):
+        predict(photograph, graph=graph_file, threshold=2)
+
+
+def test_a_folder_passes_over_what_is_no_picture(graph_file: Path, photograph: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "below").mkdir(parents=True)
+    photograph.rename(folder / "below/a.png")
+    Image.new("L", (48, 48), 90).save(folder / "b.jpg")
+    (folder / "c.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("not looked at")
+    found = predict(folder, graph=graph_file)
+    assert [Path(item["path"]).name for item in found] == ["b.jpg", "a.png", "c.png"]
+    assert found[2]["faces"] == []
+    assert "not a picture" in found[2]["problem"]
+    with pytest.raises(BadData, match=r"c\.png: not a picture"):
+        predict([folder / "b.jpg", folder / "c.png"], graph=graph_file)
+    with pytest.raises(UsageError, match="is a folder"):
+        predict([folder / "b.jpg", folder], graph=graph_file)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UsageError, match="holds no picture"):
+        predict(tmp_path / "nothing", graph=graph_file)
+    table = list(csv.DictReader(table_of(found).splitlines()))
+    assert [row["problem"] != "" for row in table] == [False] * (len(table) - 1) + [True]
+    assert len(table) == sum(len(item["faces"]) for item in found) + 1
+    for row, face in zip(table[1:-1], found[1]["faces"], strict=True):
+        assert [int(row[key]) for key in ("x0", "y0", "x1", "y1")] == face["box"]
+        assert float(row[face["label"]]) == pytest.approx(face["probabilities"][face["label"]], abs=1e-6)
+
+
+def test_boxes_are_drawn_where_the_faces_are(
+    graph_file: Path, photograph: Path, crowd: np.ndarray, tmp_path: Path
+) -> None:
+    faces = predict(photograph, graph=graph_file)[0]["faces"]
+    drawn = np.asarray(annotated(crowd, faces)).astype(int)
+    changed = (drawn != crowd[..., None]).any(axis=2)
+    assert drawn.shape == (*crowd.shape, 3)
+    for face in faces:
+        x0, y0, x1, y1 = face["box"]
+        assert changed[(y0 + y1) // 2, x0], "its left side"
+        assert changed[y1 - 1, (x0 + x1) // 2] or changed[y0, (x0 + x1) // 2]
+    assert changed.mean() < 0.3
+    small = annotated(np.full((48, 48), 90, np.uint8), [{**faces[0], "box": [0, 0, 48, 48]}])
+    assert min(small.size) >= 200, "a small face is enlarged, so that words have room"
+    assert save_annotated(photograph, faces, tmp_path / "drawn.png") == tmp_path / "drawn.png"
+    assert Image.open(tmp_path / "drawn.png").size == crowd.shape[::-1]
+
+
+def test_the_command_writes_table_and_pictures(graph_file: Path, photograph: Path, tmp_path: Path) -> None:
+    given = ["predict", photograph, "--graph", graph_file, "--store", tmp_path / "s"]
+    done = run(*given, "--csv", tmp_path / "o/t.csv", "--annotate", tmp_path / "o/drawn.png", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (tmp_path / "o/t.csv").read_text() == table_of(found)
+    assert (tmp_path / "o/drawn.png").is_file()
+    folder = run("predict", tmp_path, "--graph", graph_file, "--annotate", tmp_path / "all", "--store", tmp_path / "s")
+    assert folder.exit_code == 0, folder.output
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"photograph.png", "drawn.png"}
+    wrong = run(
+        "predict", tmp_path, "--graph", graph_file, "--annotate", tmp_path / "one.png", "--store", tmp_path / "s"
+    )
+    assert wrong.exit_code == 2
+    assert "expected a folder" in wrong.stderr
