@@ -88,7 +88,7 @@ def test_a_trial_changes_neither_member_nor_random_numbers(tmp_path: Path, befor
     assert all(parameter.grad is None for parameter in member.parameters())
     assert member.training
     if before == "pass":
-        assert member.body.calls == 1, "scored once, and trained as a copy"
+        assert member.body.calls == 2, "scored with two faces and with one, and trained as a copy"
 
 
 def test_the_trial_is_of_training_mode_even_without_gradients_around_it(tmp_path: Path) -> None:
