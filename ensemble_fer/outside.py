@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.data.derived import faceless_dropped
-from ensemble_fer.data.importing import identity_images, load_faces
+from ensemble_fer.data.importing import identity_images, load_faces, rows_left_out
 from ensemble_fer.data.predictions_csv import Said, read_said
 from ensemble_fer.data.splits import parse_split, split_of, twins_in
 from ensemble_fer.data.twins import twins_of
@@ -114,7 +114,7 @@ def import_predictions(
             twin_in_train=twins.have_twin_in(rows, parts.train_rows),
             role=role,
             source=name,
-            protocol=_protocol(protocol, parts, twins, rows, role),
+            protocol=_protocol(protocol, parts, twins, rows, role, rows_left_out(found, faces, rows)),
         )
 
     def write(folder: Path) -> dict:
@@ -138,9 +138,12 @@ def import_predictions(
     return run
 
 
-def _protocol(protocol: Protocol, split: Split, twins: TwinMap, rows: NDArray[np.int64], role: Role) -> Protocol:
+def _protocol(
+    protocol: Protocol, split: Split, twins: TwinMap, rows: NDArray[np.int64], role: Role, left_out: int
+) -> Protocol:
     also = int(twins.have_twin_in(rows, split.select_rows).sum()) if role == Role.TEST else 0
-    return replace(protocol, role=str(role), faceless_dropped=faceless_dropped(split, role), twins_in_select=also)
+    dropped = faceless_dropped(split, role)
+    return replace(protocol, role=str(role), rows_left_out=left_out, faceless_dropped=dropped, twins_in_select=also)
 
 
 def _parts_of(

@@ -14,6 +14,7 @@ from ensemble_fer.scoring import (
     PREDICTIONS,
     SELECT,
     TTA,
+    check_outside,
     check_select,
     find_source,
     looked,
@@ -146,10 +147,13 @@ def _of_ensemble(store: Store, source: Artifact, role: Role, tta: str, device: s
         check_select(store, source)
         if tta == own_tta(source):
             return load_predictions(source.file(SELECT))
+    runs = [store.by_id("run", identity) for identity in source.inputs]
+    for run in runs:  # before any look is taken
+        check_outside(store, run, role, tta)
     members = []
-    for identity in source.inputs:
-        made, _ = scored_run(store, store.by_id("run", identity), role, tta, device=device, quiet=quiet)
-        members.append(replace(load_predictions(made.file(PREDICTIONS)), source=identity))
+    for run in runs:
+        made, _ = scored_run(store, run, role, tta, device=device, quiet=quiet)
+        members.append(replace(load_predictions(made.file(PREDICTIONS)), source=run.id))
     combined = combine(members, combination_of(source), source=source.id, fitted=fitted_text(source))
     if role != Role.TEST:
         return combined

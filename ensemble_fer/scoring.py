@@ -100,14 +100,20 @@ def scored_run(
             check_select(store, run)
             if tta == "none":
                 return load_predictions(run.file(SELECT))
-        if OUTSIDE in run.spec:
-            raise MissingError(
-                f"{store.name_of(run)} is predictions that were made elsewhere, and of the {role} part with test-time "
-                f"augmentation {tta!r} there are none. Import them:  ensemble-fer predictions import CSV"
-            )
+        check_outside(store, run, role, tta)
         return _computed(store, run, role, tta, device, quiet)
 
     return stored_or_made(store, run, role, tta, make)
+
+
+def check_outside(store: Store, run: Artifact, role: Role, tta: str) -> None:
+    """Raise MissingError if a run is predictions of another program, and there are none of this part."""
+    own = role == Role.SELECT and tta == "none" and SELECT in run.manifest["files"]
+    if OUTSIDE in run.spec and not own and stored(store, run, role, tta) is None:
+        raise MissingError(
+            f"{store.name_of(run)} is predictions that were made elsewhere, and of the {role} part with test-time "
+            f"augmentation {tta!r} there are none. Import them:  ensemble-fer predictions import CSV"
+        )
 
 
 def check_select(store: Store, source: Artifact) -> None:

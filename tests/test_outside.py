@@ -133,6 +133,10 @@ def test_rows_that_do_not_belong_are_refused(ours: Store, tmp_path: Path) -> Non
         (",".join(CLASSES) + "\n1,2,3,4,5,6,nan\n", "line 2: not a finite number"),
         ("label," + ",".join(CLASSES) + "\njoyless,1,2,3,4,5,6,7\n", "line 2: label 'joyless' is no class"),
         ("row," + ",".join(CLASSES) + "\n1.5,1,2,3,4,5,6,7\n", "line 2: invalid literal"),
+        (",".join(CLASSES) + "\n1,2,3,4,5,6,1e300\n", "line 2: not a finite number"),
+        ("row," + ",".join(CLASSES) + f"\n{10**20},1,2,3,4,5,6,7\n", "line 2: row 100000001 is out of range"),
+        (",".join(CLASSES) + "\n1,0,0,0,0,0,0\n.5,.1,.1,.1,.1,.05,.03\n", "line 3: .* their sum is 0.98; .*--kind"),
+        (",".join(CLASSES) + "\n90,2,2,2,2,1,1\n", "look like probabilities or per cent, but their sum is 100"),
         (b"\xff\xfe\x00", "not a csv file"),
     ],
 )
@@ -160,6 +164,10 @@ def test_they_are_ranked_compared_and_fused_without_a_graph(ours: Store, tmp_pat
     assert "unknown" in evaluate(ours, "mixed", quiet=True).report.protocol.line()
     with pytest.raises(MissingError, match="of the test part with test-time augmentation 'flip' there are none"):
         evaluate(ours, "theirs", tta="flip", quiet=True)
+    looks = (ours.root / "looks.jsonl").read_bytes()
+    with pytest.raises(MissingError, match="'flip' there are none"):
+        evaluate(ours, "mixed", tta="flip", quiet=True)
+    assert (ours.root / "looks.jsonl").read_bytes() == looks, "nothing was looked at for a score that cannot be made"
     with pytest.raises(MissingError, match="has no weights"):
         load_member(ours.get("run", "theirs"))
     with pytest.raises(MissingError, match="has no graph"):

@@ -33,7 +33,7 @@ def annotated(picture: NDArray[np.uint8], faces: Sequence[dict]) -> Image.Image:
     from PIL import Image, ImageDraw, ImageFont
 
     shown = Image.fromarray(picture).convert("RGB")
-    small = max(1, round(256 / max(1, min(shown.size))))
+    small = max(1, min(round(256 / max(1, min(shown.size))), 2048 // max(shown.size)))
     if small > 1:  # a face of 48 pixels has no room for words
         shown = shown.resize((shown.width * small, shown.height * small), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +23,9 @@ def export(
     ] = False,
     simplified: Annotated[bool, typer.Option("--simplify", help="Fold constants and fuse operations.")] = False,
     faces: Annotated[
-        int, typer.Option("--faces", min=1, help="Training faces that set the ranges of whole numbers.", metavar="N")
-    ] = 512,
+        int | None,
+        typer.Option("--faces", min=1, help="Training faces that set the ranges of whole numbers: 512.", metavar="N"),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Copy the graph here too.", metavar="ONNX")] = None,
     called: Annotated[str | None, typer.Option("--name", help="What to call the graph.", metavar="NAME")] = None,
     seed: SeedOption = 0,
@@ -44,19 +44,22 @@ def export(
     made = run_export(opened, name, simplified=simplified, int8=int8, faces=faces, seed=seed, called=called)
     path = made.file("graph.onnx")
     if out is not None:
+        from ensemble_fer.files import write_atomic
+
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, out)
+        write_atomic(out, path.read_bytes())
         path = out
     found = {**described(made, called or name), "onnx": str(path)}
     if as_json:
         print_json(found)
         return
-    rows = [
-        ["accuracy, select part", percent(found["select_before"]["accuracy"]), percent(found["select"]["accuracy"])],
-        ["macro-F1, select part", percent(found["select_before"]["macro_f1"]), percent(found["select"]["macro_f1"])],
-        ["one face, ms", f"{found['latency_before']['ms']:.2f}", f"{found['latency']['ms']:.2f}"],
-    ]
+    rows = [["one face, ms", f"{found['latency_before']['ms']:.2f}", f"{found['latency']['ms']:.2f}"]]
+    if graphs := found.get("graphs"):
+        for key, label in (("accuracy", "accuracy of the graph"), ("macro_f1", "macro-F1 of the graph")):
+            rows.append([f"{label}, select part", percent(graphs["before"][key]), percent(graphs["after"][key])])
     print_table(f"{name}: {found['variant']}, {found['size_mb']} MB", ["", "before", found["variant"]], rows)
+    if graphs and found["protocol"]["fitted"]:
+        remark("the ensemble was fitted on these rows: compare the two graphs, and quote the scores of evaluate")
     rows_checked, flips = found["rows_checked"], found["flips"]
     say(f"largest difference {found['max_abs_diff']:.1e} on {rows_checked:,} rows, {flips} other labels")
     say(str(path))

@@ -77,7 +77,7 @@ def print_ensemble(found: dict, rule: str, candidates: int) -> None:
     by, calibration = found["combination"], found["calibration"]
     rows: list[list[Any]] = []
     for member, weight, temperature in zip(found["members"], by["weights"], by["temperatures"], strict=True):
-        nll = calibration.get(member, {}).get("after", {}).get("nll")
+        nll = calibration.get("members", {}).get(member, {}).get("after", {}).get("nll")
         rows.append([member, f"{weight:.3f}", f"{temperature:.2f}", None if nll is None else f"{nll:.3f}"])
     of = f" of {candidates} runs" if candidates > len(rows) else ""
     columns = ["member", "weight", "temperature", "NLL"]

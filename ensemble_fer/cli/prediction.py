@@ -45,9 +45,12 @@ def predict(
     over, and named.
     """
     from ensemble_fer.app.prediction import predict as run_predict
+    from ensemble_fer.errors import UsageError
 
     if annotate is not None:
         check_annotate(annotate, pictures)
+    if graph is not None and ensemble is not None:
+        raise UsageError("--ensemble and --graph name two answers. Give one of them.")
     if graph is None:
         graph = ensemble_graph(store, ensemble)
     found = run_predict(pictures, graph=graph, threshold=threshold, threads=threads, quiet=False)
@@ -75,7 +78,8 @@ def _where(face: dict) -> tuple[str, str]:
 
 
 def check_annotate(out: Path, pictures: list[Path]) -> None:
-    """Raise unless pictures can be drawn there: a PNG for one picture, a folder for several."""
+    """Raise unless pictures can be drawn there: a PNG for one, a folder for several, and none over its source."""
+    from ensemble_fer.app.pictures import pictures_in
     from ensemble_fer.cli.options import check_png
     from ensemble_fer.errors import UsageError
 
@@ -84,6 +88,24 @@ def check_annotate(out: Path, pictures: list[Path]) -> None:
         raise UsageError(f"--annotate {out}: several pictures were given; expected a folder to draw them into.")
     if not several and not out.is_dir():
         check_png("--annotate", out)
+    sources = list(pictures_in(pictures[0])) if pictures[0].is_dir() else pictures
+    given = {path.resolve() for path in sources}
+    over = next((path for path in drawn_at(out, [str(path) for path in sources]) if path.resolve() in given), None)
+    if over is not None:
+        raise UsageError(f"--annotate {out} would write over the picture {over}. Choose another place.")
+
+
+def drawn_at(out: Path, sources: list[str]) -> list[Path]:
+    """Where each picture is drawn: the PNG itself, or a PNG of its name in the folder."""
+    if out.suffix.lower() == ".png" and not out.is_dir():
+        return [out] * len(sources)
+    places: list[Path] = []
+    for source in sources:
+        name = Path(source).stem
+        while out / f"{name}.png" in places:
+            name += "_"
+        places.append(out / f"{name}.png")
+    return places
 
 
 def write_outputs(found: list[dict], annotate: Path | None, csv: Path | None) -> None:
@@ -93,20 +115,15 @@ def write_outputs(found: list[dict], annotate: Path | None, csv: Path | None) ->
 
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(csv, table_of(found))
+        write_atomic(csv, table_of(found).encode("utf-8", "backslashreplace"))
         remark(f"table: {csv}")
     if annotate is None:
         return
-    seen = [item for item in found if not item.get("problem")]
-    single = annotate.suffix.lower() == ".png" and not annotate.is_dir()
-    (annotate.parent if single else annotate).mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    for item in seen:
-        name = Path(item["path"]).stem
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        save_annotated(item["path"], item["faces"], annotate if single else annotate / f"{name}.png")
+    places = drawn_at(annotate, [item["path"] for item in found])
+    for item, place in zip(found, places, strict=True):
+        if not item.get("problem"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            save_annotated(item["path"], item["faces"], place)
     remark(f"drawn: {annotate}")
 
 

@@ -16,7 +16,7 @@ from ensemble_fer.data.npz import read_npz
 from ensemble_fer.data.readers import Rows, count_left_out
 from ensemble_fer.errors import BadData, MissingError, UsageError
 from ensemble_fer.store import Artifact, Store
-from ensemble_fer.types import FaceSet
+from ensemble_fer.types import USAGES, FaceSet
 
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 SKIP_HINT = "Nothing was imported. Correct these, or leave them out with --skip-bad-rows (skip_bad_rows=True)."
@@ -165,3 +165,10 @@ def identity_images(store: Store, data: Artifact) -> NDArray[np.uint8]:
     An aligned test face is the source's test face, however it was cut.
     """
     return load_faces(source_of(store, data)).images
+
+
+def rows_left_out(data: Artifact, faces: FaceSet, rows: NDArray[np.int64]) -> int:
+    """Bad rows that the import left out of the usages of these rows."""
+    missing = data.metrics.get("left_out", {})
+    usages = [USAGES[code] for code in np.unique(faces.usage[rows])]
+    return sum(missing.get(usage, 0) for usage in [*usages, "unknown"])

@@ -18,6 +18,7 @@ MOST_BYTES = 200_000_000
 SUM = 1e-2
 """By how much the probabilities of a row may miss 1: files are rounded."""
 LEAST = 1e-30
+MOST_ROWS = 100_000_000
 SHOWN = 20
 ADVICE = f"Expected a header with {', '.join(CLASSES)} and, as far as there are, row and label; a line for each face."
 
@@ -85,7 +86,7 @@ def read_said(path: str | Path, kind: str = "auto") -> Said:
         try:
             values.append([float(line[columns[name]]) for name in CLASSES])
             if "row" in columns:
-                rows.append(int(line[columns["row"]]))
+                rows.append(max(-1, min(int(line[columns["row"]]), MOST_ROWS + 1)))
             if "label" in columns:
                 labels.append(_label(line[columns["label"]]))
         except (ValueError, IndexError) as error:
@@ -116,13 +117,28 @@ def _are_probabilities(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
     return within & (np.abs(numbers.sum(axis=1) - 1) <= SUM)
 
 
+def _look_like_shares(numbers: NDArray[np.float64]) -> bool:
+    """Nothing negative, and all at most 1 or sums near 100: hardly logits."""
+    near = np.abs(numbers.sum(axis=1) - 100) < 20
+    return bool((numbers >= 0).all() and (near | (numbers <= 1).all(axis=1)).all())
+
+
 def _problems_of(numbers: NDArray[np.float64], rows: NDArray[np.int64], kind: str) -> list[str]:
     """What is wrong with numbers that were read; lines begin with 2, after the header."""
-    found = [f"line {i + 2}: not a finite number" for i in np.flatnonzero(~np.isfinite(numbers).all(axis=1))]
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(numbers.astype(np.float32)).all(axis=1)
+    found = [f"line {i + 2}: not a finite number" for i in np.flatnonzero(~finite)]
     if kind == "probabilities" and not found:
         found = [
             f"line {i + 2}: no probabilities, their sum is {numbers[i].sum():.4g}"
             for i in np.flatnonzero(~_are_probabilities(numbers))
         ]
+    if kind == "auto" and not found and _look_like_shares(numbers) and not _are_probabilities(numbers).all():
+        i = int(np.flatnonzero(~_are_probabilities(numbers))[0])
+        found = [
+            f"line {i + 2}: the numbers look like probabilities or per cent, but their sum is {numbers[i].sum():.4g}; "
+            "say which they are with --kind, or mend them"
+        ]
+    found += [f"line {i + 2}: row {rows[i]} is out of range" for i in np.flatnonzero((rows < 0) | (rows > MOST_ROWS))]
     twice = np.setdiff1d(np.arange(len(rows)), np.unique(rows, return_index=True)[1])
     return found + [f"line {i + 2}: row {rows[i]} again" for i in twice]

@@ -35,14 +35,16 @@ class Fitted:
     ----------
     combination : Combination
     predictions : Predictions
-        Of the select part, by combinations that were fitted without the row and its twins: honest scores.
+        Of the select part, by rules and members' temperatures that were fitted without the row and its twins: honest
+        scores. The one number of the ensemble's temperature is fitted, for a fold, on the cross-fitted logits of the
+        others.
     rows : int
         How many rows were fitted on; 0 where nothing was.
     optimism : dict
         ``accuracy``, ``macro_f1`` and ``nll`` of the rows fitted on: ``fitted`` by the combination itself,
         ``cross_fitted``, and ``optimism``, the former minus the latter. Empty where nothing was fitted.
     calibration : dict
-        ``ensemble`` and each member by its source: ``temperature``, and ``before`` and ``after`` it what
+        ``ensemble``, and under ``members`` each by its source: ``temperature``, and ``before`` and ``after`` it what
         ``calibration_scores`` gives, on select rows without a twin in training. Empty where there are none. A member's
         temperature is fitted on these very rows, the ensemble's is cross-fitted.
     """
@@ -175,17 +177,17 @@ def _calibration(
 ) -> dict[str, dict]:
     """Of the ensemble, on cross-fitted logits, and of each member: before and after its temperature."""
     labels = members[0].labels[known]
-    found = {
-        "ensemble": {
-            "temperature": by.temperature,
-            "before": calibration_scores(raw[known], labels),
-            "after": calibration_scores(crossed[known], labels),
-        }
-    }
-    for p, temperature in zip(members, by.temperatures.tolist(), strict=True):
-        found[p.source] = {
+    each = {
+        p.source: {
             "temperature": temperature,
             "before": calibration_scores(p.logits[known], labels),
             "after": calibration_scores(p.logits[known] / temperature, labels),
         }
-    return found
+        for p, temperature in zip(members, by.temperatures.tolist(), strict=True)
+    }
+    whole = {
+        "temperature": by.temperature,
+        "before": calibration_scores(raw[known], labels),
+        "after": calibration_scores(crossed[known], labels),
+    }
+    return {"ensemble": whole, "members": each}

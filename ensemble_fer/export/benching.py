@@ -113,7 +113,10 @@ def _modules(store: Store, members: Sequence[str], weights: str) -> dict[str, Me
         if weights == "none":
             member = build(name, float(defaults_of(name).get("dropout", 0.2)) if name in MODELS else 0.2).eval()
         else:
-            member = load_member(store.get("run", name))
+            run = store.get("run", name)
+            if "align" in store.by_id("data", run.inputs[0]).spec:
+                raise UsageError(f"run {name} takes aligned faces in colour; bench times graphs of gray ones.")
+            member = load_member(run)
         made[f"{name}-{position}" if name in made else name] = member
     return made
 

@@ -40,7 +40,7 @@ class Fused(nn.Module):
         self.members = nn.ModuleList(members)
         self.by, self.tta = by, tta
         # Read here: while a graph is traced, the numbers in buffers are not known.
-        self.kinds = [member.preprocessing if isinstance(member, Member) else () for member in self.members]
+        self.kinds = [_kind_of(member) for member in self.members]
         for name in ("weights", "temperatures", "coefficients", "intercept"):
             value = getattr(by, name)
             tensor = None if value is None else torch.tensor(value, dtype=torch.float32)
@@ -60,13 +60,24 @@ class Fused(nn.Module):
                 raise TypeError(f"crops of a {type(member).__name__} are not known.")
             return member(faces)
         crops = TTA[self.tta](faces, member.crop_of(faces.shape[1]))
-        if kind not in prepared:
-            prepared[kind] = member.prepare(crops[0] if len(crops) == 1 else torch.cat(crops))
-        out = member.body(prepared[kind])
-        z = out[0] if isinstance(out, tuple) else out
+        if not kind:
+            z = member.of_crops(torch.cat(crops)) if len(crops) > 1 else member(faces)
+        else:
+            if kind not in prepared:
+                prepared[kind] = member.prepare(crops[0] if len(crops) == 1 else torch.cat(crops))
+            out = member.body(prepared[kind])
+            z = out[0] if isinstance(out, tuple) else out
         if len(crops) == 1:
             return z
         return torch.softmax(z, dim=1).reshape(len(crops), -1, N_CLASSES).mean(dim=0).clamp_min(LEAST).log()
+
+
+def _kind_of(member: nn.Module) -> tuple:
+    """What its crops are prepared by; empty where a member of one's own computes otherwise than ``Member`` does."""
+    own = ("forward", "of_crops", "outputs_of", "prepare")
+    if not isinstance(member, Member) or any(getattr(type(member), n) is not getattr(Member, n) for n in own):
+        return ()
+    return member.preprocessing
 
 
 def _sharpened(probabilities: Tensor, temperature: float) -> Tensor:

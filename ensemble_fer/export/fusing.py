@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.ensemble import CALIBRATE, RULES, Fitted, diversity, fit
+from ensemble_fer.ensemble.members import join_protocols
 from ensemble_fer.errors import SplitMisuse, StoreError, UsageError, unknown_name
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
@@ -31,7 +32,7 @@ from ensemble_fer.types import CLASSES, Predictions, Role, softmax
 GRAPH, CARD, RELIABILITY = "ensemble.onnx", "card.json", "reliability.png"
 SELECTING = ("weights", "greedy")
 """Rules that can give a run no weight at all."""
-FUSING_VERSION = 1
+FUSING_VERSION = 2
 """Raised when the same runs give another graph than before."""
 STORED = 1e-3
 """Most by which a stored probability may differ from what the weights give: another processor, not other weights."""
@@ -128,7 +129,10 @@ def fuse(
         kept = fitted.combination.weights > 0
         chosen = [name for name, keep in zip(members, kept, strict=True) if keep]
         members, said = {name: members[name] for name in chosen}, {name: said[name] for name in chosen}
-        fitted = replace(fitted, combination=fitted.combination.of(kept))
+        stamp = join_protocols([p.protocol for p in said.values()])
+        done = f"{fitted.predictions.protocol.fitted}, which chose {len(said)} of {len(found)} runs"
+        predictions = replace(fitted.predictions, protocol=replace(stamp, fitted=done))
+        fitted = replace(fitted, combination=fitted.combination.of(kept), predictions=predictions)
     inputs = [run.id for run in members.values()]
     identity = artifact_id("ensemble", spec, inputs)
     fitted = replace(fitted, predictions=replace(fitted.predictions, source=identity))
@@ -177,7 +181,7 @@ def _write(store: Store, folder: Path, asked: _Request, identity: str, quiet: bo
         "members": list(runs),
         "combination": by.to_dict(),
         "optimism": fitted.optimism,
-        "calibration": {names.get(key, key): value for key, value in fitted.calibration.items()},
+        "calibration": _by_name(fitted.calibration, names),
         "diversity": diversity(list(asked.predictions.values())),
         "select": summary(combined.labels, combined.logits),
         "protocol": combined.protocol.to_dict(),
@@ -210,6 +214,12 @@ def _graph(path: Path, asked: _Request, images: NDArray[np.uint8], identity: str
         "latency": latency,
         "size_mb": round(path.stat().st_size / 1e6, 2),
     }
+
+
+def _by_name(calibration: dict[str, dict], names: dict[str, str]) -> dict[str, dict]:
+    """The same with names of members in place of ids, and without those that were not chosen."""
+    members = {names[key]: found for key, found in calibration.get("members", {}).items() if key in names}
+    return {**calibration, "members": members} if calibration else {}
 
 
 def _about(runs: dict[str, Artifact], rule: str, identity: str, stamp: dict) -> dict:

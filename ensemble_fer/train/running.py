@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from ensemble_fer.config import Recipe, defaults_of
 from ensemble_fer.data.derived import faceless_dropped
-from ensemble_fer.data.importing import identity_images
+from ensemble_fer.data.importing import identity_images, rows_left_out
 from ensemble_fer.data.injection import injected_text
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import save_predictions
@@ -32,7 +32,7 @@ from ensemble_fer.train.loop import HISTORY, steps_of
 from ensemble_fer.train.prediction import predict_rows
 from ensemble_fer.train.preparing import Prepared, learn, prepare
 from ensemble_fer.train.starting import COPY, code_of
-from ensemble_fer.types import USAGES, FaceSet, Part, Predictions, Protocol, Resampling, Role, TwinMap
+from ensemble_fer.types import FaceSet, Part, Predictions, Protocol, Resampling, Role, TwinMap
 
 SELECT = "select.npz"
 # Keys whose choice is part of a run's automatic name.
@@ -203,9 +203,7 @@ def automatic_name(recipe: Recipe, rows: Resampling) -> str:
 
 def left_out(data: Artifact, faces: FaceSet, part: Part) -> int:
     """Bad rows that the import left out of the usages from which a part was made."""
-    missing = data.metrics.get("left_out", {})
-    usages = [USAGES[code] for code in np.unique(faces.usage[part.rows])]
-    return sum(missing.get(usage, 0) for usage in [*usages, "unknown"])
+    return rows_left_out(data, faces, part.rows)
 
 
 def predictions_of(

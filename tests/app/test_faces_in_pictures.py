@@ -147,3 +147,15 @@ def test_the_command_writes_table_and_pictures(graph_file: Path, photograph: Pat
     )
     assert wrong.exit_code == 2
     assert "expected a folder" in wrong.stderr
+    for out in (tmp_path, photograph):
+        kept = photograph.read_bytes()
+        over = run("predict", photograph, "--graph", graph_file, "--annotate", out)
+        assert over.exit_code == 2
+        assert "write over the picture" in over.stderr
+        assert photograph.read_bytes() == kept
+    assert run("predict", photograph, "--graph", graph_file, "--ensemble", "any").exit_code == 2
+
+
+def test_long_pictures_are_not_blown_up(graph_file: Path) -> None:
+    faces = [{"box": [0, 0, 1, 1], "label": "happy", "probabilities": {"happy": 1.0}, "abstained": False}]
+    assert annotated(np.zeros((1, 20_000), np.uint8), faces).size == (20_000, 1)

@@ -84,10 +84,12 @@ def test_greedy_reaches_the_best_single_member_and_more() -> None:
 
 def test_one_bag_of_greedy_against_a_naive_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greedy, "BAGS", 1)
-    monkeypatch.setattr(greedy, "SHARE", 1.0)
     monkeypatch.setattr(greedy, "ROUNDS", 6)
     members = drawn(300, (1.2, 1.1, 1.0), seed=3)
-    labels, p = members[0].labels, softmax(logits_of(members))
+    rng = np.random.default_rng((0, 3))
+    order, rows = rng.permutation(3), rng.integers(300, size=300)
+    assert sorted(order) == [0, 1, 2]
+    labels, p = members[0].labels[rows], softmax(logits_of(members))[:, rows]
 
     def score(chosen: list[int]) -> tuple[float, float]:
         pool = sum(p[j] for j in chosen) / len(chosen)
@@ -95,14 +97,24 @@ def test_one_bag_of_greedy_against_a_naive_search(monkeypatch: pytest.MonkeyPatc
         return round(float(f1), 10), float(np.log(pool[np.arange(300), labels]).mean())
 
     chosen: list[int] = []
-    rounds = []
+    tried = []
     for _ in range(6):
         chosen = max(([*chosen, j] for j in range(3)), key=score)
-        rounds.append(chosen)
-    best = max(rounds, key=score)
-    np.testing.assert_allclose(
-        greedy.fit(logits_of(members), labels)["weights"], np.bincount(best, minlength=3) / len(best)
-    )
+        tried.append(chosen)
+    best = max(tried, key=score)
+    found = greedy.fit(logits_of(members), members[0].labels)["weights"]
+    np.testing.assert_allclose(found, np.bincount(best, minlength=3) / len(best))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("guessing", [1, 2])
+def test_greedy_does_not_choose_who_guesses(seed: int, guessing: int) -> None:
+    """However few members there are, and in whichever order."""
+    skills = (3.0, *[0.0] * guessing)
+    for members in (drawn(400, skills, seed=seed), drawn(400, skills[::-1], seed=seed)):
+        found = greedy.fit(logits_of(members), members[0].labels, seed)["weights"]
+        strong = int(np.argmax([(p.logits.argmax(1) == p.labels).mean() for p in members]))
+        assert found[strong] > 0.7, found
 
 
 def test_macro_f1_of_each_is_scikit_learns() -> None:
@@ -145,7 +157,7 @@ def test_temperatures_make_members_and_ensemble_honest_about_how_sure_they_are()
     members = drawn(1_500, (2.0, 1.5, 1.0), sure=4.0)
     done = fit(members, calibrate="both")
     assert (done.combination.temperatures > 2).all()
-    for name, found in done.calibration.items():
+    for name, found in {"ensemble": done.calibration["ensemble"], **done.calibration["members"]}.items():
         assert found["after"]["nll"] < found["before"]["nll"] + 1e-6, name
         assert found["after"]["ece"] < 3 * found["after"]["ece_null"], name
     plain_ece = fit(members).calibration["ensemble"]["before"]["ece"]
@@ -185,7 +197,7 @@ def test_optimism_is_what_fitting_flatters_itself_by(rule: str) -> None:
     done = fit(members, rule)
     gained = done.optimism["macro_f1"]
     assert gained["optimism"] == pytest.approx(gained["fitted"] - gained["cross_fitted"])
-    assert gained["optimism"] > 0 if rule != "weights" else abs(gained["optimism"]) < 0.1
+    assert gained["optimism"] > 0.05 if rule == "stacking" else abs(gained["optimism"]) < 0.1, "many numbers, or a few"
     fresh = combine([replace(p, source=p.source) for p in drawn(20_000, (0.0,) * 6, seed=6)], done.combination)
     assert (fresh.logits.argmax(1) == fresh.labels).mean() < 0.3
 

@@ -93,3 +93,21 @@ def test_crops_of_a_module_that_is_no_member_are_not_guessed() -> None:
     fused = Fused([nn.Identity()], some_combination("mean", 1), "flip")
     with pytest.raises(TypeError, match="crops of a Identity are not known"):
         fused(torch.zeros(2, 48, 48))
+
+
+class Doubling(Member):
+    """A member of one's own that prepares crops otherwise."""
+
+    def prepare(self, crops: torch.Tensor) -> torch.Tensor:
+        return 2 * super().prepare(crops)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_a_member_that_computes_otherwise_is_left_to_itself(tta: str, tmp_path: Path) -> None:
+    plain = drawn(0)
+    own = Doubling(plain.body, 40).eval()
+    members, images = {"plain": plain, "own": own}, faces(40)
+    export_onnx(members, tmp_path / "e.onnx", {}, tta=tta)
+    expected = torch_probabilities(members, images, tta=tta)
+    require_parity(measure(open_graph(tmp_path / "e.onnx"), expected, images))
+    assert np.abs(expected["probabilities_own"] - expected["probabilities_plain"]).max() > 0.01

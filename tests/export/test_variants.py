@@ -162,9 +162,10 @@ def test_an_ensemble_and_a_run_are_exported_and_measured(duo: Store) -> None:
     assert int8.metrics["variant"] == "simplified-int8"
     assert int8.metrics["rows_checked"] == 15
     assert 0 < int8.metrics["max_abs_diff"] < 0.2
-    assert int8.metrics["lost_points"] == pytest.approx(
-        100 * (int8.metrics["select_before"]["accuracy"] - int8.metrics["select"]["accuracy"])
-    )
+    graphs = int8.metrics["graphs"]
+    lost = graphs["before"]["accuracy"] - graphs["after"]["accuracy"]
+    assert int8.metrics["lost_points"] == pytest.approx(100 * lost)
+    assert int8.metrics["select"] == plain.metrics["select"] == ensemble.metrics["select"]
     assert int8.metrics["lost_points"] <= 0.5
     assert duo.get("graph", "small").id == int8.id
     assert export(duo, "duo", int8=True, simplified=True, faces=40, quiet=True).id == int8.id
@@ -174,6 +175,8 @@ def test_an_ensemble_and_a_run_are_exported_and_measured(duo: Store) -> None:
     assert alone.metrics["flips"] == 0
     with pytest.raises(UsageError, match="need faces; found 0"):
         export(duo, "first", int8=True, faces=0)
+    with pytest.raises(UsageError, match="were not asked for"):
+        export(duo, "first", faces=9)
     with pytest.raises(UsageError, match=r"unknown run or ensemble.*'frist'"):
         export(duo, "frist")
 
