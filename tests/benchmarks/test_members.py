@@ -71,9 +71,9 @@ def test_the_page_shows_what_was_measured() -> None:
     for row in kept["rows"]:
         assert (row["steps"], row["batch_size"]) == members.FEWER.get(row["model"], (2000, 16))[:2]
         assert row["protocol"]["role"] == "select"
-    missing = sorted(set(MODELS) - {row["model"] for row in kept["rows"]})
+    missing = set(MODELS) - {row["model"] for row in kept["rows"] if "seconds_an_epoch" in row}
     if missing:
-        pytest.skip(f"not trained yet: {', '.join(missing)}")
+        pytest.skip(f"not trained and timed yet: {', '.join(sorted(missing))}")
     for row in kept["rows"]:
         assert (row["steps"], row["batch_size"]) == members.FEWER.get(row["model"], (2000, 16))[:2]
         assert row["seconds_an_epoch"] > 0
