@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.export.graph import silence
 from ensemble_fer.export.session import INPUT
 from ensemble_fer.files import write_atomic
 
@@ -76,7 +74,7 @@ def quantize(source: Path, out: Path, faces: NDArray[np.uint8]) -> None:
             start = next(self.batches, None)
             return {} if start is None else {INPUT: faces[start : start + CALIBRATION_BATCH]}
 
-    with tempfile.TemporaryDirectory(prefix="ensemble-fer-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="ensemble-fer-") as folder, silence():
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         try:
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
@@ -128,14 +126,3 @@ def _write(proto: Any, out: Path, properties: Any, more: dict[str, str]) -> None
     proto.graph.ClearField("doc_string")
     onnx.checker.check_model(proto, full_check=True)
     write_atomic(out, proto.SerializeToString(deterministic=True))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's advice to its developers off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
