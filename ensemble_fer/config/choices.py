@@ -9,6 +9,7 @@ from typing import Any
 
 MODELS = (
     "compact",
+    "resnet14",
     "vggnet",
     "alexnet",
     "fernet",
@@ -126,6 +127,7 @@ _PAZOS: dict[str, Any] = {
 # What a model is trained with where nothing else is said; the cards in docs/methods say from which page of which paper.
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "compact": {},
+    "resnet14": {"epochs": 40, "augmentation": "strong", "dropout": 0.2},
     # Khaireddin & Chen 2021 (arXiv 2105.03588): Nesterov at 0.01, falling by 0.75 after 5 epochs without gain.
     "vggnet": {
         "epochs": 300,

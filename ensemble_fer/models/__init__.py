@@ -17,6 +17,7 @@ from ensemble_fer.models import (
     fernet,
     googlenet48,
     mobilenet_compact,
+    resnet14,
     resnet50v2,
     resnet_compact,
     small_cnn,
@@ -29,6 +30,7 @@ from ensemble_fer.models.pretrained import Pretrained, start_weights
 
 MODELS: dict[str, Callable[..., Member]] = {
     "compact": compact.build,
+    "resnet14": resnet14.build,
     "vggnet": vggnet.build,
     "alexnet": alexnet.build,
     "fernet": fernet.build,

@@ -44,6 +44,7 @@ class Setting:
 
 SETTINGS = {
     "compact": Setting(),
+    "resnet14": Setting(),
     "vggnet": Setting(3e-4, {"side": 16}),
     "alexnet": Setting(2e-4, {"side": 67}),
     "fernet": Setting(),

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from ensemble_fer.models import build
 from ensemble_fer.train import convolutions
-from ensemble_fer.train.convolutions import FastConvolutions, slow_in_bfloat16
+from ensemble_fer.train.convolutions import FastConvolutions, _in_bfloat16, slow_in_bfloat16
 
 
 def depthwise(kernel: int, stride: int = 1, channels: int = 24, bias: bool = False) -> nn.Conv2d:
@@ -19,7 +19,8 @@ def depthwise(kernel: int, stride: int = 1, channels: int = 24, bias: bool = Fal
 
 
 def is_slow(layer: nn.Conv2d, images: torch.Tensor) -> bool:
-    return slow_in_bfloat16(images, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    given = images, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
+    return _in_bfloat16(*given) and slow_in_bfloat16(*given)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "bias"), [(3, 2, False), (5, 1, True), (5, 2, False), (7, (1, 2), True)])
