@@ -60,8 +60,15 @@ class UnrolledConvolution(torch.autograd.Function):
         # Nine times as large as the maps; to lay them out again would cost a tenth of a step.
         ctx.save_for_backward(patches, maps, weight)
         ctx.stride = stride
-        out = patches @ columns if bias is None else torch.addmm(bias, patches, columns)
-        return out.view(n, -(-height // stride), -(-width // stride), -1).permute(0, 3, 1, 2)
+        # Not a view, which what follows could not change in place.
+        sizes = n, len(weight), -(-height // stride), -(-width // stride)
+        found = torch.empty(sizes, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
+        rows = found.permute(0, 2, 3, 1).view(-1, len(weight))
+        if bias is None:
+            torch.mm(patches, columns, out=rows)
+        else:
+            torch.addmm(bias, patches, columns, out=rows)
+        return found
 
     @staticmethod
     @once_differentiable

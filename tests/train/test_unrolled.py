@@ -62,6 +62,20 @@ def test_no_less_exact_than_torch(
     assert all(fast <= 1.3 * plain for fast, plain in zip(*offs, strict=True)), offs
 
 
+def test_what_comes_out_may_be_changed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vgg16 does, whose convolutions go straight into ReLU."""
+    monkeypatch.setattr(convolutions, "_has_amx", lambda: True)
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(128, 8, 3, padding=1), nn.ReLU(inplace=True))
+    images = torch.randn(2, 128, 3, 3)
+    found = []
+    for context in (FastConvolutions(), nullcontext()):
+        with torch.autocast("cpu", torch.bfloat16), context:
+            found.append(torch.autograd.grad(layers(images).float().sum(), [*layers.parameters()]))
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, atol=0.02, rtol=0.02)
+
+
 def test_only_where_it_gains() -> None:
     small = torch.randn(2, 128, 7, 7)
     assert gains(nn.Conv2d(128, 8, 3, padding=1), small)
