@@ -72,7 +72,7 @@ class UnrolledConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         patches, maps, weight = ctx.saved_tensors
         (outputs, inputs), stride = weight.shape[:2], ctx.stride
         given = gradient.permute(0, 2, 3, 1).contiguous()
