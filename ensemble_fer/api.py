@@ -47,6 +47,11 @@ _WHERE = {
     "evaluate.pairs": ("compare_predictions",),
     "leaderboard": ("leaderboard",),
     "app.prediction": ("predict",),
+    "app.video": ("video",),
+    "detector.tracking": ("Tracker",),
+    "explain.attribution": ("attribute",),
+    "explain.embedding": ("tsne",),
+    "explain.explaining": ("explain",),
     "demo": ("run_demo",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from ensemble_fer.align import align as align
     from ensemble_fer.align import detect as detect
     from ensemble_fer.app.prediction import predict as predict
+    from ensemble_fer.app.video import video as video
     from ensemble_fer.comparing import compare as compare
     from ensemble_fer.config import Recipe as Recipe
     from ensemble_fer.config import resolve_recipe as resolve_recipe
@@ -75,6 +81,7 @@ if TYPE_CHECKING:
     from ensemble_fer.data.votes import soft_labels as soft_labels
     from ensemble_fer.data.votes import votes_of as votes_of
     from ensemble_fer.demo import run_demo as run_demo
+    from ensemble_fer.detector.tracking import Tracker as Tracker
     from ensemble_fer.ensemble import combine as combine
     from ensemble_fer.ensemble import diversity as diversity
     from ensemble_fer.ensemble import fit as fit
@@ -83,6 +90,9 @@ if TYPE_CHECKING:
     from ensemble_fer.evaluate.pairs import compare_predictions as compare_predictions
     from ensemble_fer.evaluate.predictions import load_predictions as load_predictions
     from ensemble_fer.evaluate.predictions import save_predictions as save_predictions
+    from ensemble_fer.explain.attribution import attribute as attribute
+    from ensemble_fer.explain.embedding import tsne as tsne
+    from ensemble_fer.explain.explaining import explain as explain
     from ensemble_fer.export.benching import bench as bench
     from ensemble_fer.export.exporting import export as export
     from ensemble_fer.export.fusing import fuse as fuse

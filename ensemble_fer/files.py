@@ -7,6 +7,8 @@ import math
 import os
 import uuid
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,29 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def partial_file(path: str | Path | None) -> Iterator[Path | None]:
+    """A name beside ``path`` to write a file under that others write piece by piece; it gets its own at the end.
+
+    On an error nothing is left of it, and what was at ``path`` before stays. None for None.
+    """
+    if path is None:
+        yield None
+        return
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:

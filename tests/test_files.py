@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble_fer.errors import StoreError
-from ensemble_fer.files import load_arrays, save_arrays
+from ensemble_fer.files import load_arrays, partial_file, save_arrays
 
 
 def test_arrays_come_back_as_they_were_and_read_only(tmp_path):
@@ -75,3 +75,18 @@ def test_a_file_that_is_no_archive_or_has_a_name_twice_is_refused(tmp_path):
         archive.writestr("w.npy", WHOLE)
     with pytest.raises(StoreError, match=r"w\.npy is no array of numbers or text: its name comes twice"):
         load_arrays(tmp_path / "a.npz")
+
+
+def test_a_partial_file_gets_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "out.csv"
+    with partial_file(path) as partial:
+        assert partial.suffix == ".csv"
+        partial.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    with pytest.raises(OSError, match="full"), partial_file(path):
+        raise OSError("disk full")
+    assert path.read_text() == "whole"
+    assert [file.name for file in path.parent.iterdir()] == ["out.csv"]
+    with partial_file(None) as partial:
+        assert partial is None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLOURS = dict(zip(CLASSES, ("#d7263d", "#7a9e1e", "#6f4e9c", "#e8a317", "#2f6fb3", "#e36f1e", "#6b7280"), strict=True))
 
 
-def annotated(picture: NDArray[np.uint8], faces: Sequence[dict]) -> Image.Image:
+def annotated(picture: NDArray[np.uint8], faces: Sequence[dict], *, enlarge: bool = True) -> Image.Image:
     """The picture with a box and a label with its probability for each face, RGB.
 
     Parameters
@@ -29,12 +29,14 @@ def annotated(picture: NDArray[np.uint8], faces: Sequence[dict]) -> Image.Image:
     picture : uint8 [h, w] or [h, w, 3]
     faces : sequence of dict
         As ``predict`` gives them for it.
+    enlarge : bool
+        A small picture by a whole factor, so that there is room for words.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     shown = Image.fromarray(picture).convert("RGB")
-    small = max(1, min(round(256 / max(1, min(shown.size))), 2048 // max(shown.size)))
-    if small > 1:  # a face of 48 pixels has no room for words
+    small = max(1, min(round(256 / max(1, min(shown.size))), 2048 // max(shown.size))) if enlarge else 1
+    if small > 1:
         shown = shown.resize((shown.width * small, shown.height * small), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(shown)
     size = max(12, round(min(shown.size) / 28))

@@ -70,6 +70,22 @@ def predict(
     folder = len(files) == 1 and Path(files[0]).is_dir()
     if folder:
         files = list(pictures_in(Path(files[0])))
+    opened = opened_graph(graph, threads)
+    with progress(len(files), "predict", quiet=quiet) as advance:
+        found = read_faces(files, threads, skip=folder, advance=advance)
+    return said_of(found, opened, threshold)
+
+
+def opened_graph(graph: str | Path | Artifact | Graph, threads: int | None = None) -> Graph:
+    """A graph that takes gray faces, opened.
+
+    Raises
+    ------
+    MissingError
+        There is no such file.
+    UsageError
+        It is no graph of ours, or takes aligned faces.
+    """
     if isinstance(graph, Artifact):
         graph = graph.file(GRAPH)
     opened = graph if isinstance(graph, Graph) else open_graph(graph, threads)
@@ -78,9 +94,7 @@ def predict(
             f"{opened.path} takes aligned faces {list(opened.shape)}, and pictures are not aligned here. Predict with "
             "an ensemble of gray faces: fuse runs of a set that was not aligned."
         )
-    with progress(len(files), "predict", quiet=quiet) as advance:
-        found = read_faces(files, threads, skip=folder, advance=advance)
-    return said_of(found, opened, threshold)
+    return opened
 
 
 def said_of(found: Sequence[Faces], graph: Graph, threshold: float | None = None) -> list[dict]:

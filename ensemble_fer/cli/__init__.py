@@ -19,6 +19,7 @@ from ensemble_fer.cli import (
     data,
     doctor,
     evaluation,
+    explaining,
     exporting,
     fusing,
     housekeeping,
@@ -27,12 +28,26 @@ from ensemble_fer.cli import (
     resampling,
     training,
     tuning,
+    video,
 )
 from ensemble_fer.errors import EnsembleFerError
 
 INTERRUPTED = 130
 # In the order of the work, so that --help reads like a table of contents.
-ORDER = ("demo", "doctor", "data", "align", "resample", "train", "tune", "evaluate", "fuse", "predict", "leaderboard")
+ORDER = (
+    "demo",
+    "doctor",
+    "data",
+    "align",
+    "resample",
+    "train",
+    "tune",
+    "evaluate",
+    "fuse",
+    "predict",
+    "video",
+    "leaderboard",
+)
 
 
 class Guarded(TyperGroup):
@@ -102,6 +117,8 @@ fusing.add_to(app)
 exporting.add_to(app)
 outside.add_to(app)
 prediction.add_to(app)
+video.add_to(app)
+explaining.add_to(app)
 housekeeping.add_to(app)
 doctor.add_to(app)
 

@@ -45,15 +45,12 @@ def predict(
     over, and named.
     """
     from ensemble_fer.app.prediction import predict as run_predict
-    from ensemble_fer.errors import UsageError
 
     if annotate is not None:
         check_annotate(annotate, pictures)
-    if graph is not None and ensemble is not None:
-        raise UsageError("--ensemble and --graph name two answers. Give one of them.")
-    if graph is None:
-        graph = ensemble_graph(store, ensemble)
-    found = run_predict(pictures, graph=graph, threshold=threshold, threads=threads, quiet=False)
+    found = run_predict(
+        pictures, graph=chosen_graph(store, ensemble, graph), threshold=threshold, threads=threads, quiet=False
+    )
     bad = [item for item in found if item.get("problem")]
     for item in bad[:10]:
         remark(f"passed over {item['path']}: {item['problem']}")
@@ -125,6 +122,15 @@ def write_outputs(found: list[dict], annotate: Path | None, csv: Path | None) ->
             place.parent.mkdir(parents=True, exist_ok=True)
             save_annotated(item["path"], item["faces"], place)
     remark(f"drawn: {annotate}")
+
+
+def chosen_graph(store: Path, ensemble: str | None, graph: Path | None) -> Path:
+    """The ONNX file that was named, or that of the ensemble that was, or of the newest."""
+    from ensemble_fer.errors import UsageError
+
+    if graph is not None and ensemble is not None:
+        raise UsageError("--ensemble and --graph name two answers. Give one of them.")
+    return graph if graph is not None else ensemble_graph(store, ensemble)
 
 
 def ensemble_graph(store: Path, name: str | None) -> Path:

@@ -157,7 +157,7 @@ def find_faces(engine: Engine, settings: Settings) -> Windows:
     windows = _proposed(engine, settings)
     if len(windows):
         windows = _refined(windows, engine, settings.thresholds[1])
-        windows = _decided(windows, engine, settings.thresholds[2])
+        windows = decided(windows, engine, settings.thresholds[2])
     return windows
 
 
@@ -194,7 +194,8 @@ def _refined(windows: Windows, engine: Engine, threshold: float) -> Windows:
     return Windows(squared(moved(found.boxes, shift, wide=1)), found.scores, found.owners, found.landmarks)
 
 
-def _decided(windows: Windows, engine: Engine, threshold: float) -> Windows:
+def decided(windows: Windows, engine: Engine, threshold: float) -> Windows:
+    """O-net: what of the windows is a face, where it is in it, and its landmarks; of what overlaps only the best."""
     windows, spans = spans_of(windows, engine.size, SIDE_O)
     score, shift, place = engine.decide(spans)
     good = np.flatnonzero(score > threshold)

@@ -26,6 +26,7 @@ from ensemble_fer.train.prediction import TTA
 VARIANTS = ("torch", "sessions", "fused", "simplified", "int8")
 BATCHES = (1, 10, 64)
 WARM_UP, CALIBRATION = 3, 64
+BLOCKS, REST = 8, 0.1
 
 Call = Callable[[NDArray[np.uint8]], Any]
 
@@ -44,7 +45,9 @@ def bench(
 ) -> dict:
     """Milliseconds and frames a second of these members together, in each form and at each batch.
 
-    All forms take turns, call by call, so that what else the machine does meets all of them alike.
+    All forms take turns in blocks of an eighth of their seconds, so that what else the machine does meets all of them
+    alike. Before each block is a rest and a call that is not counted: for a while after a call the threads of
+    onnxruntime wait busily for the next, and would take the processors from the form whose turn it is.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ def bench(
     tta : str
         As in ``fuse``, inside every form.
     seconds : float
-        How long each form is timed at each batch, at least; never fewer than five calls.
+        How long each form is timed at each batch, at least; never fewer than eight calls.
     threads : int, optional
         Of torch, and inside one operation of onnxruntime; all processors by default.
 
@@ -172,7 +175,7 @@ def _some_faces(count: int) -> NDArray[np.uint8]:
 
 
 def _timed(calls: Mapping[str, Call], batches: Sequence[int], seconds: float, quiet: bool) -> list[dict]:
-    """Every form at every batch, in turns; a form that has had its seconds waits for the others."""
+    """Every form at every batch, block by block."""
     rows = []
     with progress(len(batches) * len(calls), "timing", quiet=quiet) as advance:
         for batch in batches:
@@ -181,15 +184,25 @@ def _timed(calls: Mapping[str, Call], batches: Sequence[int], seconds: float, qu
             for call in calls.values():
                 for _ in range(WARM_UP):
                     call(faces)
-            while unfinished := [n for n, each in taken.items() if sum(each) < seconds or len(each) < 5]:
-                for name in unfinished:
-                    began = time.perf_counter()
-                    calls[name](faces)
-                    taken[name].append(time.perf_counter() - began)
+            for _ in range(BLOCKS):
+                for name, call in calls.items():
+                    time.sleep(REST)
+                    call(faces)
+                    taken[name] += _block(call, faces, seconds / BLOCKS)
             rows += [{"variant": name, "batch": batch, **_statistics(each, batch)} for name, each in taken.items()]
             advance(len(calls))
     order = {name: position for position, name in enumerate(VARIANTS)}
     return sorted(rows, key=lambda row: (order[row["variant"]], row["batch"]))
+
+
+def _block(call: Call, faces: NDArray[np.uint8], seconds: float) -> list[float]:
+    """How long each call took, one at least, until they took so many seconds together."""
+    taken: list[float] = []
+    while sum(taken) < seconds or not taken:
+        began = time.perf_counter()
+        call(faces)
+        taken.append(time.perf_counter() - began)
+    return taken
 
 
 def _statistics(seconds: list[float], batch: int) -> dict[str, Any]:
