@@ -92,7 +92,7 @@ print("\\n" + json.dumps(sorted(sys.modules)), file=sys.stderr)
 
 
 def test_what_is_imported_is_declared() -> None:
-    """Not only what some other package brings along; extras inside of functions only. The benchmarks compare with more."""
+    """Not only what some other package brings along; extras in functions only. The benchmarks compare with more."""
     called = {
         "PIL": "pillow",
         "sklearn": "scikit-learn",

@@ -1,0 +1,147 @@
+"""The shipped ensemble, made again from its recipes: ``make released``.
+
+Everything of ``artifacts/released`` but the recipes and the words of its card is written here: the graph in whole
+numbers, the logits of the ensemble and of its members, what was measured. The test part is looked at only with
+``--look``, when nothing is left to choose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ensemble_fer.config import resolve_recipe
+from ensemble_fer.data.importing import load_faces
+from ensemble_fer.errors import MissingError
+from ensemble_fer.evaluate.predictions import save_predictions
+from ensemble_fer.evaluate.tables import with_tables
+from ensemble_fer.export.exporting import GRAPH, export
+from ensemble_fer.export.fusing import fuse
+from ensemble_fer.export.session import OUTPUT, open_graph
+from ensemble_fer.files import write_atomic
+from ensemble_fer.report import evaluate
+from ensemble_fer.runtime import machine
+from ensemble_fer.scoring import looked, split_of_run
+from ensemble_fer.store import Artifact, Store
+from ensemble_fer.train import train
+from ensemble_fer.types import Predictions, Role
+
+FOLDER = Path("artifacts/released")
+PREFIX = "released-"
+NAME = "released"
+RULE, CALIBRATE, TTA = "mean", "ensemble", "flip"
+ENSEMBLE, FACTS, CARD = "ensemble", "facts.json", "README.md"
+
+
+def release(
+    store: Store, folder: Path = FOLDER, *, data: str = "fer2013", threads: int | None = None, look: bool = False
+) -> dict:
+    """Train the members of ``folder/recipes``, fuse them, bring the graph to whole numbers, and write what is shipped.
+
+    Finished runs of the same recipes are answered from the store.
+
+    Parameters
+    ----------
+    folder : Path
+        Its ``recipes/*.toml`` are read, each for one member; all else is written.
+    data : str
+        The imported set.
+    threads : int, optional
+        Of the trainings.
+    look : bool
+        Score the test part too: one look for each member, one for the ensemble, one for the graph as it is shipped.
+
+    Returns
+    -------
+    dict
+        What ``facts.json`` holds: members, select scores of the ensemble (cross-fitted) and of the graph, what whole
+        numbers cost, sizes, hashes, the machine.
+
+    Raises
+    ------
+    MissingError
+        There are no recipes, or no such set.
+    """
+    recipes = sorted((folder / "recipes").glob("*.toml"))
+    if not recipes:
+        raise MissingError(f"there are no recipes in {folder / 'recipes'}. They come with the source of ensemble-fer.")
+    runs = [
+        train(store, resolve_recipe(path), data=data, name=f"{PREFIX}{path.stem}", threads=threads) for path in recipes
+    ]
+    ensemble = fuse(store, [run.id for run in runs], rule=RULE, calibrate=CALIBRATE, tta=TTA, name=NAME)
+    graph = export(store, f"ensemble:{ensemble.id}", int8=True, called=NAME)
+    shutil.copyfile(graph.file(GRAPH), folder / "ensemble.onnx")
+    _keep(store, ensemble, graph, folder, Role.SELECT)
+    if look:
+        _keep(store, ensemble, graph, folder, Role.TEST)
+    kept = ensemble.metrics
+    facts = {
+        "members": [path.stem for path in recipes],
+        "runs": [run.id for run in runs],
+        "ensemble": ensemble.id,
+        "rule": RULE,
+        "tta": TTA,
+        "parameters": kept["parameters"],
+        "temperature": kept["combination"]["temperature"],
+        "calibration": {key: value for key, value in kept["calibration"]["ensemble"].items() if key != "bins"},
+        "diversity": kept["diversity"],
+        "select": kept["select"],
+        "graphs": graph.metrics["graphs"],
+        "lost_points": graph.metrics["lost_points"],
+        "size_mb": graph.metrics["size_mb"],
+        "sha256": graph.manifest["files"][GRAPH]["sha256"],
+        "fingerprint": store.by_id("data", runs[0].inputs[0]).spec["fingerprint"],
+        "seconds": {path.stem: run.metrics.get("train_seconds") for path, run in zip(recipes, runs, strict=True)},
+        "machine": machine(),
+    }
+    write_atomic(folder / FACTS, json.dumps(facts, indent=1) + "\n")
+    if (folder / CARD).is_file():
+        page = (folder / CARD).read_text(encoding="utf-8")
+        write_atomic(folder / CARD, with_tables(page, folder))
+    return facts
+
+
+def _keep(store: Store, ensemble: Artifact, graph: Artifact, folder: Path, role: Role) -> None:
+    """Write the logits of a part: of each member and of the ensemble, and of the graph as it is shipped."""
+    said = evaluate(store, f"ensemble:{ensemble.id}", role=role).predictions
+    names = {identity: store.name_of(store.by_id("run", identity)) for identity in ensemble.inputs}
+    for identity, name in names.items():
+        alone = evaluate(store, f"run:{identity}", role=role, tta=TTA).predictions
+        save_predictions(folder / f"{name.removeprefix(PREFIX)}-{role}.npz", alone)
+    save_predictions(folder / f"{ENSEMBLE}-{role}.npz", said)
+    if role == Role.TEST:
+        save_predictions(folder / f"{NAME}-{role}.npz", _of_graph(store, ensemble, graph, said))
+
+
+def _of_graph(store: Store, ensemble: Artifact, graph: Artifact, said: Predictions) -> Predictions:
+    """What the graph in whole numbers says of the test part; a look of its own."""
+    run = store.by_id("run", ensemble.inputs[0])
+    data, split = store.by_id("data", run.inputs[0]), split_of_run(store.by_id("split", run.inputs[1]))
+    protocol = looked(store, said.protocol, data, split, graph, TTA)
+    faces = load_faces(data).images[said.rows]
+    probabilities = open_graph(graph.file(GRAPH)).run(faces)[OUTPUT]
+    logits = np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
+    return replace(said, logits=logits, source=graph.id, protocol=protocol)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ensemble_fer.releasing", description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path("artifacts"))
+    parser.add_argument("--data", default="fer2013")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--look", action="store_true", help="score the test part; only once nothing is left to choose")
+    asked = parser.parse_args(arguments)
+    facts = release(Store(asked.store), asked.folder, data=asked.data, threads=asked.threads, look=asked.look)
+    print(json.dumps({key: facts[key] for key in ("members", "select", "graphs", "lost_points", "size_mb")}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
