@@ -46,6 +46,8 @@ _WHERE = {
     "outside": ("import_predictions",),
     "evaluate.pairs": ("compare_predictions",),
     "leaderboard": ("leaderboard",),
+    "app.occlusion": ("occlusion",),
+    "app.page": ("build_page", "serve"),
     "app.prediction": ("predict",),
     "app.video": ("video",),
     "detector.tracking": ("Tracker",),
@@ -59,6 +61,9 @@ _HOME = {name: module for module, names in _WHERE.items() for name in names}
 if TYPE_CHECKING:
     from ensemble_fer.align import align as align
     from ensemble_fer.align import detect as detect
+    from ensemble_fer.app.occlusion import occlusion as occlusion
+    from ensemble_fer.app.page import build_page as build_page
+    from ensemble_fer.app.page import serve as serve
     from ensemble_fer.app.prediction import predict as predict
     from ensemble_fer.app.video import video as video
     from ensemble_fer.comparing import compare as compare

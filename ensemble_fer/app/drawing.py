@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 COLOURS = dict(zip(CLASSES, ("#d7263d", "#7a9e1e", "#6f4e9c", "#e8a317", "#2f6fb3", "#e36f1e", "#6b7280"), strict=True))
+STRONGEST = 0.85
+FOR, AGAINST = (np.array(colour, np.float32) for colour in ((0.85, 0.08, 0.1), (0.1, 0.3, 0.85)))
 
 
 def annotated(picture: NDArray[np.uint8], faces: Sequence[dict], *, enlarge: bool = True) -> Image.Image:
@@ -63,6 +65,23 @@ def save_annotated(path: str | Path, faces: Sequence[dict], out: str | Path) -> 
     annotated(picture, faces).save(buffer, format="PNG")
     write_atomic(Path(out), buffer.getvalue())
     return Path(out)
+
+
+def overlay(face: NDArray[np.uint8], shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The face in gray with a map over it: red speaks for the class, blue against it. float32 [h, w, 3], 0 to 1."""
+    gray = face.astype(np.float32) / 255
+    gray = gray if gray.ndim == 2 else gray.mean(-1)
+    # Single pixels of a gradient cannot be seen; a blur of one pixel shows where they gather.
+    strength = np.abs(_blurred(shown))
+    strength = (strength / max(float(strength.max()), 1e-12)) * STRONGEST
+    colour = np.where((shown >= 0)[..., None], FOR, AGAINST)
+    return (gray[..., None] * (1 - strength[..., None]) + colour * strength[..., None]).clip(0, 1).astype(np.float32)
+
+
+def _blurred(shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(shown.astype(np.float32), 1.0), np.float32)
 
 
 HEAD = ("path", "face", "x0", "y0", "x1", "y1", "found", "label", "abstained", *CLASSES, "problem")

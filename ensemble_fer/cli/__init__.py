@@ -24,6 +24,7 @@ from ensemble_fer.cli import (
     fusing,
     housekeeping,
     outside,
+    page,
     prediction,
     resampling,
     training,
@@ -118,6 +119,7 @@ exporting.add_to(app)
 outside.add_to(app)
 prediction.add_to(app)
 video.add_to(app)
+page.add_to(app)
 explaining.add_to(app)
 housekeeping.add_to(app)
 doctor.add_to(app)

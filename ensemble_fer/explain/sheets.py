@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.app.drawing import overlay
 from ensemble_fer.files import write_atomic
 
 CELL = 1.15
 """Inches of one face."""
-STRONGEST = 0.85
-FOR, AGAINST = (np.array(colour, np.float32) for colour in ((0.85, 0.08, 0.1), (0.1, 0.3, 0.85)))
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,6 @@ class Strip:
     face: NDArray[np.uint8]
     maps: list[NDArray[np.float32]]
     title: str = ""
-
-
-def overlay(face: NDArray[np.uint8], shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The face in gray with a map over it: red speaks for the class, blue against it. float32 [h, w, 3], 0 to 1."""
-    gray = face.astype(np.float32) / 255
-    gray = gray if gray.ndim == 2 else gray.mean(-1)
-    # Single pixels of a gradient cannot be seen; a blur of one pixel shows where they gather.
-    strength = np.abs(_blurred(shown))
-    strength = (strength / max(float(strength.max()), 1e-12)) * STRONGEST
-    colour = np.where((shown >= 0)[..., None], FOR, AGAINST)
-    return (gray[..., None] * (1 - strength[..., None]) + colour * strength[..., None]).clip(0, 1).astype(np.float32)
-
-
-def _blurred(shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    from scipy.ndimage import gaussian_filter
-
-    return np.asarray(gaussian_filter(shown.astype(np.float32), 1.0), np.float32)
 
 
 def contact_sheet(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ensemble_fer.app.drawing import overlay
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.explain import embedding
 from ensemble_fer.explain.embedding import embeddings_of, tsne
 from ensemble_fer.explain.explaining import explain, subject_of
-from ensemble_fer.explain.sheets import overlay
 from ensemble_fer.export.fusing import fuse
 from ensemble_fer.resample import make_resampling
 from ensemble_fer.store import Artifact, Store
