@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, StoreOption
-from ensemble_fer.cli.output import remark
+from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from ensemble_fer.cli.output import print_json, remark
 from ensemble_fer.cli.prediction import chosen_graph
 
 
@@ -35,6 +35,7 @@ def page(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
     ] = None,
+    as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Serve a page for the browser: a picture or the camera, boxes, probabilities, members, and what decided.
@@ -44,5 +45,8 @@ def page(
     from ensemble_fer.app.page import serve
 
     chosen = chosen_graph(store, ensemble, graph)
-    remark(f"serving on http://{host}:{port}/  (Ctrl-C ends it)")
+    address = f"http://{host}:{port}/"
+    remark(f"serving on {address}  (Ctrl-C ends it)")
+    if as_json:
+        print_json({"address": address})
     serve(chosen, host=host, port=port, threshold=threshold, threads=threads)
