@@ -40,6 +40,19 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")]
+EnsembleOption = Annotated[
+    str | None, typer.Option("--ensemble", help="Ensemble by name or id: the newest.", metavar="NAME")
+]
+GraphOption = Annotated[
+    Path | None, typer.Option("--graph", help="An ONNX file made by fuse or export, instead.", metavar="ONNX")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
+]
+GraphThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
+]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", help="Data set by name or id: fer2013 if imported, else the only one.", metavar="NAME"),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    EnsembleOption,
+    GraphOption,
+    GraphThreadsOption,
+    JsonOption,
+    StoreOption,
+    ThresholdOption,
+)
 from ensemble_fer.cli.output import print_json, remark
 from ensemble_fer.cli.prediction import chosen_graph
 
@@ -17,24 +24,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def page(
-    ensemble: Annotated[
-        str | None, typer.Option("--ensemble", help="Ensemble by name or id: the newest.", metavar="NAME")
-    ] = None,
-    graph: Annotated[
-        Path | None, typer.Option("--graph", help="An ONNX file made by fuse or export, instead.", metavar="ONNX")
-    ] = None,
+    ensemble: EnsembleOption = None,
+    graph: GraphOption = None,
     host: Annotated[
         str,
         typer.Option("--host", help="Who is answered: this machine alone; 0.0.0.0 is everybody.", metavar="ADDRESS"),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where.", metavar="N")] = 7860,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
-    ] = None,
+    threshold: ThresholdOption = None,
+    threads: GraphThreadsOption = None,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

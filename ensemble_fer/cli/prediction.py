@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_store
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    EnsembleOption,
+    GraphOption,
+    GraphThreadsOption,
+    JsonOption,
+    StoreOption,
+    ThresholdOption,
+    open_store,
+)
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 
 
@@ -19,23 +28,14 @@ def predict(
     pictures: Annotated[
         list[Path], typer.Argument(help="Image files of any size and mode, or one folder.", metavar="PICTURE...")
     ],
-    ensemble: Annotated[
-        str | None, typer.Option("--ensemble", help="Ensemble by name or id: the newest.", metavar="NAME")
-    ] = None,
-    graph: Annotated[
-        Path | None, typer.Option("--graph", help="An ONNX file made by fuse or export, instead.", metavar="ONNX")
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
-    ] = None,
+    ensemble: EnsembleOption = None,
+    graph: GraphOption = None,
+    threshold: ThresholdOption = None,
     annotate: Annotated[
         Path | None, typer.Option("--annotate", help="Draw boxes and labels: a PNG, or a folder.", metavar="PNG|FOLDER")
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a line for each face.", metavar="CSV")] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
-    ] = None,
+    threads: GraphThreadsOption = None,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    EnsembleOption,
+    GraphOption,
+    GraphThreadsOption,
+    JsonOption,
+    StoreOption,
+    ThresholdOption,
+)
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 from ensemble_fer.cli.prediction import chosen_graph
 
@@ -26,12 +34,8 @@ def video(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write a line for each face and frame.", metavar="CSV")
     ] = None,
-    ensemble: Annotated[
-        str | None, typer.Option("--ensemble", help="Ensemble by name or id: the newest.", metavar="NAME")
-    ] = None,
-    graph: Annotated[
-        Path | None, typer.Option("--graph", help="An ONNX file made by fuse or export, instead.", metavar="ONNX")
-    ] = None,
+    ensemble: EnsembleOption = None,
+    graph: GraphOption = None,
     every: Annotated[
         int, typer.Option("--every", min=1, help="Frames from one search for faces to the next.", metavar="N")
     ] = 10,
@@ -42,16 +46,11 @@ def video(
     smoothing: Annotated[
         float, typer.Option("--smoothing", min=0, help="Average over so many seconds.", metavar="SECONDS")
     ] = 0.4,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
-    ] = None,
+    threshold: ThresholdOption = None,
     seconds: Annotated[
         float | None, typer.Option("--seconds", help="Stop after so many seconds.", metavar="SECONDS")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
-    ] = None,
+    threads: GraphThreadsOption = None,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
