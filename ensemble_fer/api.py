@@ -40,6 +40,7 @@ _WHERE = {
     "ensemble": ("combine", "diversity", "fit"),
     "export.fusing": ("fuse",),
     "export.exporting": ("export",),
+    "export.shipped": ("shipped_graph",),
     "export.benching": ("bench",),
     "report": ("evaluate",),
     "comparing": ("compare",),
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from ensemble_fer.export.benching import bench as bench
     from ensemble_fer.export.exporting import export as export
     from ensemble_fer.export.fusing import fuse as fuse
+    from ensemble_fer.export.shipped import shipped_graph as shipped_graph
     from ensemble_fer.leaderboard import leaderboard as leaderboard
     from ensemble_fer.models import MODELS as MODELS
     from ensemble_fer.models import Member as Member

@@ -1,8 +1,8 @@
 """The shipped ensemble, made again from its recipes: ``make released``.
 
 Everything of ``artifacts/released`` but the recipes and the words of its card is written here: the graph in whole
-numbers, the logits of the ensemble and of its members, what was measured. The test part is looked at only with
-``--look``, when nothing is left to choose.
+numbers, its logits, what was measured. The logits of the members, and of the ensemble before whole numbers, go to the
+folder of the results page. The test part is looked at only with ``--look``, when nothing is left to choose.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from ensemble_fer.train import train
 from ensemble_fer.types import Predictions, Role
 
 FOLDER = Path("artifacts/released")
+PAGE = Path("docs/results/released.md")
+"""Its logits lie in ``data/released`` beside it."""
 PREFIX = "released-"
 NAME = "released"
 RULE, CALIBRATE, TTA = "mean", "ensemble", "flip"
@@ -40,7 +42,13 @@ ENSEMBLE, FACTS, CARD = "ensemble", "facts.json", "README.md"
 
 
 def release(
-    store: Store, folder: Path = FOLDER, *, data: str = "fer2013", threads: int | None = None, look: bool = False
+    store: Store,
+    folder: Path = FOLDER,
+    *,
+    page: Path = PAGE,
+    data: str = "fer2013",
+    threads: int | None = None,
+    look: bool = False,
 ) -> dict:
     """Train the members of ``folder/recipes``, fuse them, bring the graph to whole numbers, and write what is shipped.
 
@@ -49,7 +57,9 @@ def release(
     Parameters
     ----------
     folder : Path
-        Its ``recipes/*.toml`` are read, each for one member; all else is written.
+        Its ``recipes/*.toml`` are read, each for one member; all else is written but the words of its README.md.
+    page : Path
+        The results page. Tables of both pages are made again where they stand between marks.
     data : str
         The imported set.
     threads : int, optional
@@ -77,9 +87,9 @@ def release(
     ensemble = fuse(store, [run.id for run in runs], rule=RULE, calibrate=CALIBRATE, tta=TTA, name=NAME)
     graph = export(store, f"ensemble:{ensemble.id}", int8=True, called=NAME)
     shutil.copyfile(graph.file(GRAPH), folder / "ensemble.onnx")
-    _keep(store, ensemble, graph, folder, Role.SELECT)
-    if look:
-        _keep(store, ensemble, graph, folder, Role.TEST)
+    beside = page.parent / "data" / page.stem
+    for role in (Role.SELECT, Role.TEST) if look else (Role.SELECT,):
+        _keep(store, ensemble, graph, role, folder, beside)
     kept = ensemble.metrics
     facts = {
         "members": [path.stem for path in recipes],
@@ -89,7 +99,10 @@ def release(
         "tta": TTA,
         "parameters": kept["parameters"],
         "temperature": kept["combination"]["temperature"],
-        "calibration": {key: value for key, value in kept["calibration"]["ensemble"].items() if key != "bins"},
+        "calibration": {
+            when: {key: value for key, value in kept["calibration"]["ensemble"][when].items() if key != "bins"}
+            for when in ("before", "after")
+        },
         "diversity": kept["diversity"],
         "select": kept["select"],
         "graphs": graph.metrics["graphs"],
@@ -101,29 +114,30 @@ def release(
         "machine": machine(),
     }
     write_atomic(folder / FACTS, json.dumps(facts, indent=1) + "\n")
-    if (folder / CARD).is_file():
-        page = (folder / CARD).read_text(encoding="utf-8")
-        write_atomic(folder / CARD, with_tables(page, folder))
+    for written, logits in ((folder / CARD, folder), (page, beside)):
+        if written.is_file():
+            write_atomic(written, with_tables(written.read_text(encoding="utf-8"), logits))
     return facts
 
 
-def _keep(store: Store, ensemble: Artifact, graph: Artifact, folder: Path, role: Role) -> None:
-    """Write the logits of a part: of each member and of the ensemble, and of the graph as it is shipped."""
+def _keep(store: Store, ensemble: Artifact, graph: Artifact, role: Role, folder: Path, beside: Path) -> None:
+    """Write the logits of a part: the graph's as it is shipped to its folder, the others beside the page."""
+    beside.mkdir(parents=True, exist_ok=True)
     said = evaluate(store, f"ensemble:{ensemble.id}", role=role).predictions
     names = {identity: store.name_of(store.by_id("run", identity)) for identity in ensemble.inputs}
     for identity, name in names.items():
         alone = evaluate(store, f"run:{identity}", role=role, tta=TTA).predictions
-        save_predictions(folder / f"{name.removeprefix(PREFIX)}-{role}.npz", alone)
-    save_predictions(folder / f"{ENSEMBLE}-{role}.npz", said)
-    if role == Role.TEST:
-        save_predictions(folder / f"{NAME}-{role}.npz", _of_graph(store, ensemble, graph, said))
+        save_predictions(beside / f"{name.removeprefix(PREFIX)}-{role}.npz", alone)
+    save_predictions(beside / f"{ENSEMBLE}-{role}.npz", said)
+    save_predictions(folder / f"{NAME}-{role}.npz", _of_graph(store, ensemble, graph, said))
 
 
 def _of_graph(store: Store, ensemble: Artifact, graph: Artifact, said: Predictions) -> Predictions:
-    """What the graph in whole numbers says of the test part; a look of its own."""
+    """What the graph in whole numbers says of the same faces; of the test part a look of its own."""
     run = store.by_id("run", ensemble.inputs[0])
     data, split = store.by_id("data", run.inputs[0]), split_of_run(store.by_id("split", run.inputs[1]))
-    protocol = looked(store, said.protocol, data, split, graph, TTA)
+    test = said.role == Role.TEST
+    protocol = looked(store, said.protocol, data, split, graph, TTA) if test else said.protocol
     faces = load_faces(data).images[said.rows]
     probabilities = open_graph(graph.file(GRAPH)).run(faces)[OUTPUT]
     logits = np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
@@ -135,10 +149,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=Path("artifacts"))
     parser.add_argument("--data", default="fer2013")
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--look", action="store_true", help="score the test part; only once nothing is left to choose")
     asked = parser.parse_args(arguments)
-    facts = release(Store(asked.store), asked.folder, data=asked.data, threads=asked.threads, look=asked.look)
+    facts = release(
+        Store(asked.store), asked.folder, page=asked.page, data=asked.data, threads=asked.threads, look=asked.look
+    )
     print(json.dumps({key: facts[key] for key in ("members", "select", "graphs", "lost_points", "size_mb")}, indent=1))
     return 0
 

@@ -29,14 +29,20 @@ def test_all_of_it_from_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (folder / "recipes" / f"{method}.toml").write_text(RECIPE.format(method, seed))
     page = "# card\n\n<!-- table:scores:select -->\n\n<!-- end -->\n"
     (folder / "README.md").write_text(page)
-    facts = release(store, folder, data=data.id, threads=1)
+    results = tmp_path / "results" / "released.md"
+    results.parent.mkdir()
+    results.write_text(page)
+    facts = release(store, folder, page=results, data=data.id, threads=1)
     assert facts["members"] == ["none", "ros"]
     assert not (store.root / "looks.jsonl").exists() or '"role":"test"' not in (store.root / "looks.jsonl").read_text()
-    assert sorted(path.name for path in folder.glob("*.npz")) == [
+    assert [path.name for path in folder.glob("*.npz")] == ["released-select.npz"]
+    beside = results.parent / "data" / "released"
+    assert sorted(path.name for path in beside.glob("*.npz")) == [
         "ensemble-select.npz", "none-select.npz", "ros-select.npz"
     ]  # fmt: skip
-    assert "| ensemble " in (folder / "README.md").read_text()
-    again = release(store, folder, data=data.id, threads=1, look=True)
+    assert "| released " in (folder / "README.md").read_text()
+    assert "| ensemble " in results.read_text()
+    again = release(store, folder, page=results, data=data.id, threads=1, look=True)
     assert again["runs"] == facts["runs"], "nothing is trained twice"
     kept = load_predictions(folder / "released-test.npz")
     assert kept.protocol.looks == 4, "two members, the ensemble, and the graph as it is shipped"

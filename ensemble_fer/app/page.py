@@ -25,6 +25,9 @@ WAITING = 32
 """Requests that may wait; more are refused at once."""
 ENLARGED = 6
 KINDS = [".png", ".jpg", ".jpeg", ".webp", ".bmp"]
+WHY = "What decided (red for, blue against)"
+BUTTONS = ["download", "fullscreen"]
+"""Of pictures. Without them gradio offers to share a picture, which would send it elsewhere."""
 HINT = "Upload a photograph, or take one with the camera. Nothing leaves this machine."
 WARNING = (
     "The page says which of seven expressions a face shows, as annotators of FER2013 would name it. "
@@ -86,7 +89,7 @@ class Answers:
 
 
 def build_page(
-    graph: str | Path | Artifact | Graph, *, threshold: float | None = None, threads: int | None = None
+    graph: str | Path | Artifact | Graph | None = None, *, threshold: float | None = None, threads: int | None = None
 ) -> Any:
     """The page as ``gradio.Blocks``, not yet served.
 
@@ -143,14 +146,15 @@ def build_page(
             with gr.Row():
                 with gr.Column():
                     given = gr.Image(sources=["upload", "webcam"], type="filepath", label="Picture", height=320)
-                    drawn = gr.Image(label="Faces", interactive=False, height=320, buttons=["download"])
+                    given.preprocess = _unread
+                    drawn = gr.Image(label="Faces", interactive=False, height=320, buttons=BUTTONS)
                 with gr.Column():
                     which = gr.Radio(choices=[], label="Face", visible=False)
                     note = gr.Markdown()
                     bars = gr.Label(label="Probabilities", num_top_classes=len(CLASSES))
                     votes = gr.Dataframe(headers=["member", "says", "with"], label="Members", interactive=False)
                     button = gr.Button("Show what decided")
-                    why = gr.Image(label="What decided (red for, blue against)", interactive=False, height=300)
+                    why = gr.Image(label=WHY, interactive=False, height=300, buttons=BUTTONS)
             shown = [drawn, which, bars, votes, state, why, note]
             given.change(look, given, shown, api_name="look")
             which.change(choose, [which, state], [bars, votes, note], api_name=False)
@@ -158,7 +162,7 @@ def build_page(
         with gr.Tab("Camera"), gr.Row():
             camera = gr.Image(sources=["webcam"], streaming=True, type="numpy", label="Camera", height=360)
             with gr.Column():
-                seen = gr.Image(label="Faces", interactive=False, height=360)
+                seen = gr.Image(label="Faces", interactive=False, height=360, buttons=BUTTONS)
                 now = gr.Label(label="Probabilities", num_top_classes=len(CLASSES))
             camera.stream(live, camera, [seen, now], stream_every=0.2, concurrency_limit=1, api_name=False)
     page.queue(max_size=WAITING, default_concurrency_limit=2)
@@ -166,7 +170,7 @@ def build_page(
 
 
 def serve(
-    graph: str | Path | Artifact | Graph,
+    graph: str | Path | Artifact | Graph | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -226,6 +230,14 @@ def _of_frame(frame: NDArray[np.uint8]) -> Faces:
     found = find(frame, settings_for(height, width))
     boxes = np.clip(np.rint(found.boxes), 0, [width, height, width, height]).astype(int)
     return Faces("", cut_out(frame, framed(found.boxes)), [tuple(box) for box in boxes.tolist()], True)
+
+
+def _unread(payload: Any) -> str | None:
+    """The uploaded file as it is, for our reader: gradio would open and convert it first, a bad or a huge one too.
+
+    (Set on the one field; of a class of its own gradio would write a stub file into the package.)
+    """
+    return payload.path if payload else None
 
 
 def _gradio() -> Any:

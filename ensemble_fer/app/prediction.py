@@ -10,6 +10,7 @@ import numpy as np
 from ensemble_fer.app.pictures import Faces, pictures_in, read_faces
 from ensemble_fer.errors import UsageError
 from ensemble_fer.export.session import GRAY, OUTPUT, Graph, open_graph
+from ensemble_fer.export.shipped import shipped_graph
 from ensemble_fer.runtime import progress
 from ensemble_fer.store import Artifact
 
@@ -21,7 +22,7 @@ THRESHOLD = 0.5
 def predict(
     paths: Iterable[str | Path] | str | Path,
     *,
-    graph: str | Path | Artifact | Graph,
+    graph: str | Path | Artifact | Graph | None = None,
     threshold: float | None = None,
     threads: int | None = None,
     quiet: bool = True,
@@ -34,8 +35,9 @@ def predict(
         Pictures of any size and mode. MTCNN finds the faces; a picture of at most 64 pixels, or one without a face that
         is found, is used whole (its middle square). Of a folder all pictures in it and below, by name; a bad one among
         them is said to be so in its place.
-    graph : path, ensemble artifact, or opened Graph
-        An ONNX file that ``fuse`` or ``export`` wrote.
+    graph : path, ensemble artifact, or opened Graph, optional
+        An ONNX file that ``fuse`` or ``export`` wrote. By default the ensemble that the package carries, which was
+        trained on FER2013: its card is ``artifacts/released/README.md``.
     threshold : float, optional
         From 0 to 1: a face whose most probable class is less probable is ``abstained`` from. By default 0.5 where
         temperatures were fitted, and none elsewhere, since uncalibrated probabilities do not say how often they are
@@ -76,8 +78,8 @@ def predict(
     return said_of(found, opened, threshold)
 
 
-def opened_graph(graph: str | Path | Artifact | Graph, threads: int | None = None) -> Graph:
-    """A graph that takes gray faces, opened.
+def opened_graph(graph: str | Path | Artifact | Graph | None, threads: int | None = None) -> Graph:
+    """A graph that takes gray faces, opened; the shipped one if none is given.
 
     Raises
     ------
@@ -86,6 +88,8 @@ def opened_graph(graph: str | Path | Artifact | Graph, threads: int | None = Non
     UsageError
         It is no graph of ours, or takes aligned faces.
     """
+    if graph is None:
+        graph = shipped_graph()
     if isinstance(graph, Artifact):
         graph = graph.file(GRAPH)
     opened = graph if isinstance(graph, Graph) else open_graph(graph, threads)

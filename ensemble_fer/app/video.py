@@ -60,7 +60,7 @@ class Smoothed:
 def video(
     source: str | Path | int,
     *,
-    graph: str | Path | Artifact | Graph,
+    graph: str | Path | Artifact | Graph | None = None,
     annotate: str | Path | None = None,
     table: str | Path | None = None,
     every: int = EVERY,
@@ -77,7 +77,7 @@ def video(
     ----------
     source : file, or camera number
         Whatever OpenCV can open; cameras are counted from 0.
-    graph : path, ensemble artifact, or opened Graph
+    graph : path, ensemble artifact, or opened Graph, optional
         As in ``predict``.
     annotate : path, optional
         Where to write the video with boxes and labels: ``.mp4`` (MPEG-4) or ``.avi`` (Motion JPEG). Sound is left out.

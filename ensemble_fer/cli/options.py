@@ -41,7 +41,8 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")]
 EnsembleOption = Annotated[
-    str | None, typer.Option("--ensemble", help="Ensemble by name or id: the newest.", metavar="NAME")
+    str | None,
+    typer.Option("--ensemble", help="An ensemble of the store, by name or id: the shipped one.", metavar="NAME"),
 ]
 GraphOption = Annotated[
     Path | None, typer.Option("--graph", help="An ONNX file made by fuse or export, instead.", metavar="ONNX")

@@ -124,32 +124,17 @@ def write_outputs(found: list[dict], annotate: Path | None, csv: Path | None) ->
     remark(f"drawn: {annotate}")
 
 
-def chosen_graph(store: Path, ensemble: str | None, graph: Path | None) -> Path:
-    """The ONNX file that was named, or that of the ensemble that was, or of the newest."""
-    from ensemble_fer.errors import UsageError
+def chosen_graph(store: Path, ensemble: str | None, graph: Path | None) -> Path | None:
+    """The ONNX file that was named, or that of the ensemble that was; None stands for the shipped ensemble."""
+    from ensemble_fer.errors import MissingError, UsageError
 
-    if graph is not None and ensemble is not None:
+    if ensemble is None:
+        if graph is None and (own := open_store(store).ids("ensemble")):
+            remark(f"answered by the shipped ensemble; one of your {len(own)} with --ensemble NAME")
+        return graph
+    if graph is not None:
         raise UsageError("--ensemble and --graph name two answers. Give one of them.")
-    return graph if graph is not None else ensemble_graph(store, ensemble)
-
-
-def ensemble_graph(store: Path, name: str | None) -> Path:
-    """The ONNX file of an ensemble of the store; of the newest if no name is given."""
-    from ensemble_fer.errors import MissingError
-
-    opened = open_store(store)
-    if name is not None:
-        found = opened.get("ensemble", name)
-        if "ensemble.onnx" not in found.manifest["files"]:
-            raise MissingError(f"ensemble {name} has no graph: some of its members are predictions made elsewhere.")
-        return found.file("ensemble.onnx")
-    known = [each for each in opened.all("ensemble") if "ensemble.onnx" in each.manifest["files"]]
-    if not known:
-        raise MissingError(
-            f"no ensemble in store {store}. Fuse one:  ensemble-fer fuse RUN RUN RUN\n"
-            "or make everything on synthetic faces:  ensemble-fer demo"
-        )
-    newest = known[-1]
-    others = f"; of {len(known)}, another with --ensemble NAME" if len(known) > 1 else ""
-    remark(f"answered by ensemble {opened.name_of(newest)} ({newest.id}), the newest{others}")
-    return newest.file("ensemble.onnx")
+    found = open_store(store).get("ensemble", ensemble)
+    if "ensemble.onnx" not in found.manifest["files"]:
+        raise MissingError(f"ensemble {ensemble} has no graph: some of its members are predictions made elsewhere.")
+    return found.file("ensemble.onnx")

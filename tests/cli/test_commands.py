@@ -189,7 +189,7 @@ def test_leaderboard_table_tells_the_engine_and_how_each_score_was_obtained(caps
         assert r is None or line == start + r["stamp"]
 
 
-def test_predict_names_the_ensemble_that_answers_and_what_is_missing(tmp_path: Path) -> None:
+def test_predict_says_that_the_shipped_ensemble_answers_and_what_is_missing(tmp_path: Path) -> None:
     from ensemble_fer.store import Store
     from tests.export.making import graph_file
 
@@ -198,10 +198,10 @@ def test_predict_names_the_ensemble_that_answers_and_what_is_missing(tmp_path: P
     def write(folder: Path) -> None:
         (folder / "ensemble.onnx").write_bytes(graph_file().read_bytes())
 
-    made = store.put("ensemble", {}, [], write, name="trio")
+    store.put("ensemble", {}, [], write, name="trio")
     done = run("predict", tmp_path / "a.png", tmp_path / "b.png", "--store", tmp_path)
     assert done.exit_code == 3
-    assert f"ensemble trio ({made.id})" in done.stderr
+    assert "answered by the shipped ensemble; one of your 1 with --ensemble NAME" in done.stderr
     assert f"{tmp_path}/a.png: no such file\n{tmp_path}/b.png: no such file" in done.stderr
     (tmp_path / "a.png").write_text("no picture")
     named = run("predict", tmp_path / "a.png", "--ensemble", "trio", "--store", tmp_path)

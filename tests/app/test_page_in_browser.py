@@ -1,0 +1,49 @@
+"""The page in headless Chromium: an upload, what decided, and a fake camera; nothing is asked of any other machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ensemble_fer.app.prediction import predict
+from ensemble_fer.types import CLASSES
+from tests.app.browsing import browser_program, crowd, explain, film, opened_page, upload
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser_program() is None, reason="no chromium; on Debian or Ubuntu: apt-get install chromium"),
+]
+
+
+def test_a_visit(tmp_path: Path, graph_file: Path) -> None:
+    Image.fromarray(crowd()).save(tmp_path / "crowd.png")
+    (said,) = predict(tmp_path / "crowd.png", graph=graph_file)
+    first = said["faces"][0]
+    with opened_page(graph_file, tmp_path) as (page, address, asked):
+        upload(page, tmp_path / "crowd.png")
+        assert page.inner_text("[data-testid='label-output-value']") == first["label"]
+        bars = dict(re.findall(r"([a-z]+)\s+(\d+)%", page.inner_text("[data-testid='label']")))
+        assert {name: round(100 * p) for name, p in first["probabilities"].items()} == {
+            name: int(share) for name, share in bars.items()
+        }
+        votes = [page.inner_text(f"[data-testid='cell-{row}-1']:visible") for row in range(3)]
+        assert set(votes) <= set(CLASSES)
+        assert page.locator("[data-testid$='-radio-label']:visible").count() == len(said["faces"])
+        before = page.locator("img:visible").count()
+        explain(page)
+        assert page.locator("img:visible").count() == before + 1
+        film(page)
+        assert page.inner_text("[data-testid='label-output-value']:visible") in CLASSES
+        assert page.locator("[aria-label='Share']").count() == 0, "a button that sends pictures elsewhere"
+        elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+        assert elsewhere == []
+
+
+def test_what_is_no_picture_is_refused_in_words(tmp_path: Path, graph_file: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    with opened_page(graph_file, tmp_path) as (page, _, _asked):
+        page.set_input_files("input[type=file]", str(tmp_path / "bad.png"))
+        page.wait_for_selector("text=This is no picture that can be read")
