@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench-resample bench-train bench-members released clean
+.PHONY: help setup demo test lint docs bench-resample bench-train bench-members bench-using released clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-resample  resampling beside imbalanced-learn; needs an idle machine and an hour"
 	@echo "make bench-train     training beside the published pipeline; needs an idle machine and ten minutes"
 	@echo "make bench-members   every member for the same small budget on FER2013; three hours, goes on where it was"
+	@echo "make bench-using     graphs in five forms, photographs, a video; needs an idle machine and ten minutes"
 	@echo "make released        the shipped ensemble from its recipes; hours, goes on where it was"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
 
@@ -57,6 +58,9 @@ bench-train: $(READY)
 
 bench-members: $(READY)
 	$(BIN)/python -m ensemble_fer.benchmarks.members
+
+bench-using: $(READY)
+	$(BIN)/python -m ensemble_fer.benchmarks.using
 
 # The shipped ensemble from its recipes; finished members are answered from the store. LOOK=--look scores the test part.
 released: $(READY)

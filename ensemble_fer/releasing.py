@@ -22,7 +22,7 @@ from ensemble_fer.errors import MissingError
 from ensemble_fer.evaluate.predictions import save_predictions
 from ensemble_fer.evaluate.tables import with_tables
 from ensemble_fer.export.exporting import GRAPH, export
-from ensemble_fer.export.fusing import fuse
+from ensemble_fer.export.fusing import RELIABILITY, fuse
 from ensemble_fer.export.session import OUTPUT, open_graph
 from ensemble_fer.files import write_atomic
 from ensemble_fer.report import evaluate
@@ -38,6 +38,7 @@ PAGE = Path("docs/results/released.md")
 PREFIX = "released-"
 NAME = "released"
 RULE, CALIBRATE, TTA = "mean", "ensemble", "flip"
+BEGIN, END = "<!-- facts: begin -->", "<!-- facts: end -->"
 ENSEMBLE, FACTS, CARD = "ensemble", "facts.json", "README.md"
 
 
@@ -90,6 +91,7 @@ def release(
     beside = page.parent / "data" / page.stem
     for role in (Role.SELECT, Role.TEST) if look else (Role.SELECT,):
         _keep(store, ensemble, graph, role, folder, beside)
+    shutil.copyfile(ensemble.file(RELIABILITY), beside / RELIABILITY)
     kept = ensemble.metrics
     facts = {
         "members": [path.stem for path in recipes],
@@ -116,8 +118,36 @@ def release(
     write_atomic(folder / FACTS, json.dumps(facts, indent=1) + "\n")
     for written, logits in ((folder / CARD, folder), (page, beside)):
         if written.is_file():
-            write_atomic(written, with_tables(written.read_text(encoding="utf-8"), logits))
+            before, mark, rest = with_tables(written.read_text(encoding="utf-8"), logits).partition(BEGIN)
+            after = f"{mark}\n{facts_table(facts)}{END}{rest.partition(END)[2]}" if mark else ""
+            write_atomic(written, before + after)
     return facts
+
+
+def facts_table(facts: dict) -> str:
+    """What a page shows of ``facts.json``, in Markdown."""
+    before, after = facts["calibration"]["before"], facts["calibration"]["after"]
+    graphs, alike = facts["graphs"], facts["diversity"]
+    rows = [
+        ("members, seconds of training", ", ".join(f"{name}: {took:,.0f}" for name, took in facts["seconds"].items())),
+        ("rule, faces shown", f"{facts['rule']} of probabilities, {facts['tta']}"),
+        ("parameters, size of the graph", f"{facts['parameters']:,}, {facts['size_mb']} MB"),
+        ("temperature of the ensemble", f"{facts['temperature']:.3f}"),
+        *(
+            (f"{called} before, after", f"{before[key]:.3f}, {after[key]:.3f}")
+            for key, called in (("ece", "ECE (15 bins)"), ("ece_null", "ECE of a perfectly calibrated ensemble"),
+                                ("nll", "NLL"), ("brier", "Brier score"))
+        ),
+        ("two members disagree on", f"{100 * alike['disagreement']:.1f} % of the faces"),
+        ("both are wrong on", f"{100 * alike['double_fault']:.1f} %"),
+        ("one at least is right on", f"{100 * alike['oracle']:.1f} %"),
+        *(
+            (f"{called} in float32, in whole numbers", ", ".join(f"{100 * graphs[of][key]:.2f}" for of in graphs))
+            for key, called in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+        ),
+        ("machine", f"{facts['machine']['cores']} cores of {facts['machine']['processor']}"),
+    ]  # fmt: skip
+    return "\n".join(["| on the select part | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]) + "\n"
 
 
 def _keep(store: Store, ensemble: Artifact, graph: Artifact, role: Role, folder: Path, beside: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble_fer import releasing
 from ensemble_fer.data.synthetic import synth_data
 from ensemble_fer.errors import MissingError
 from ensemble_fer.evaluate.predictions import load_predictions
@@ -31,7 +32,7 @@ def test_all_of_it_from_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "README.md").write_text(page)
     results = tmp_path / "results" / "released.md"
     results.parent.mkdir()
-    results.write_text(page)
+    results.write_text(f"{page}\n{releasing.BEGIN}\nold\n{releasing.END}\nafter\n")
     facts = release(store, folder, page=results, data=data.id, threads=1)
     assert facts["members"] == ["none", "ros"]
     assert not (store.root / "looks.jsonl").exists() or '"role":"test"' not in (store.root / "looks.jsonl").read_text()
@@ -42,6 +43,8 @@ def test_all_of_it_from_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
     assert "| released " in (folder / "README.md").read_text()
     assert "| ensemble " in results.read_text()
+    shown = f"{releasing.BEGIN}\n{releasing.facts_table(facts)}{releasing.END}\nafter\n"
+    assert results.read_text().endswith(shown)
     again = release(store, folder, page=results, data=data.id, threads=1, look=True)
     assert again["runs"] == facts["runs"], "nothing is trained twice"
     kept = load_predictions(folder / "released-test.npz")

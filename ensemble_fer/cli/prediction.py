@@ -129,8 +129,8 @@ def chosen_graph(store: Path, ensemble: str | None, graph: Path | None) -> Path 
     from ensemble_fer.errors import MissingError, UsageError
 
     if ensemble is None:
-        if graph is None and (own := open_store(store).ids("ensemble")):
-            remark(f"answered by the shipped ensemble; one of your {len(own)} with --ensemble NAME")
+        if graph is None and open_store(store).ids("ensemble"):
+            remark("answered by the shipped ensemble; --ensemble NAME asks one of yours")
         return graph
     if graph is not None:
         raise UsageError("--ensemble and --graph name two answers. Give one of them.")

@@ -1,6 +1,6 @@
 """The page in a headless browser before a fake camera, for the test and for the pictures of the docs.
 
-``python -m tests.app.browsing docs/images`` writes ``page.png`` and ``camera.png``, of drawn faces.
+``python -m tests.app.browsing docs/images`` writes ``page.png``, ``camera.png`` and ``annotated.png``, of drawn faces.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ensemble_fer.app.drawing import save_annotated
 from ensemble_fer.app.page import serve
+from ensemble_fer.app.prediction import predict
 from ensemble_fer.data.synthetic import draw_faces
 from tests.detector.test_finding import scene
 
@@ -98,6 +100,8 @@ def film(page: Any) -> None:
 def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         Image.fromarray(crowd()).save(Path(made) / "crowd.png")
+        (said,) = predict(Path(made) / "crowd.png")
+        save_annotated(Path(made) / "crowd.png", said["faces"], folder / "annotated.png")
         with opened_page(None, Path(made)) as (page, _, _asked):
             upload(page, Path(made) / "crowd.png")
             explain(page)

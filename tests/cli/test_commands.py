@@ -201,7 +201,7 @@ def test_predict_says_that_the_shipped_ensemble_answers_and_what_is_missing(tmp_
     store.put("ensemble", {}, [], write, name="trio")
     done = run("predict", tmp_path / "a.png", tmp_path / "b.png", "--store", tmp_path)
     assert done.exit_code == 3
-    assert "answered by the shipped ensemble; one of your 1 with --ensemble NAME" in done.stderr
+    assert "answered by the shipped ensemble; --ensemble NAME asks one of yours" in done.stderr
     assert f"{tmp_path}/a.png: no such file\n{tmp_path}/b.png: no such file" in done.stderr
     (tmp_path / "a.png").write_text("no picture")
     named = run("predict", tmp_path / "a.png", "--ensemble", "trio", "--store", tmp_path)
