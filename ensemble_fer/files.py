@@ -7,14 +7,14 @@ import math
 import os
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
-from ensemble_fer.errors import StoreError
+from ensemble_fer.errors import StoreError, UsageError
 
 _PIECE = 8 << 20  # bytes
 _MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
@@ -42,12 +42,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def partial_file(path: str | Path | None) -> Iterator[Path | None]:
     """A name beside ``path`` to write a file under that others write piece by piece; it gets its own at the end.
 
-    On an error nothing is left of it, and what was at ``path`` before stays. None for None.
+    On an error nothing is left of it, and what was at ``path`` before stays. None for None. A link stays one: what it
+    points to is written.
     """
     if path is None:
         yield None
         return
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
@@ -59,6 +60,40 @@ def partial_file(path: str | Path | None) -> Iterator[Path | None]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iterable[str | Path] = ()) -> None:
+    """Raise, before the work, unless each file can be written where it was asked for; None was not asked for.
+
+    Parameters
+    ----------
+    outputs : iterable of (str, path)
+        What the place was called by who asked, and the place.
+    inputs : iterable of paths
+        What is read, and must not be written over.
+
+    Raises
+    ------
+    UsageError
+        A folder or a device is there, nothing can be written there, or it is the place of an input or another output.
+    """
+    taken = {os.path.realpath(path): f"what is read, {path}" for path in inputs}
+    for called, place in outputs:
+        if place is None:
+            continue
+        path = Path(os.path.realpath(place))
+        if not str(place).strip() or path.is_dir():
+            raise UsageError(f"{called} {place}: a folder is there; expected the name of a file.")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{called} {place} is no file that can be replaced. Choose another place.")
+        folder = path.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{called} {place} cannot be written: {folder} is no folder to write to.")
+        if str(path) in taken:
+            raise UsageError(f"{called} {place} would be written over {taken[str(path)]}. Choose another place.")
+        taken[str(path)] = f"{called} {place}"
 
 
 def sync_folder(folder: Path) -> None:

@@ -45,6 +45,23 @@ def machine() -> dict:
 
 
 @contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no Ctrl-C and no SIGTERM in while files are finished; they would be lost by it. In the main thread."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def progress(total: int, what: str, *, quiet: bool = False) -> Iterator:
     """A progress bar with time left on stderr.
 

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import base64
+import errno
 import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,8 +22,8 @@ from numpy.typing import NDArray
 from ensemble_fer.app.drawing import annotated, overlay
 from ensemble_fer.app.occlusion import occlusion
 from ensemble_fer.app.pictures import Faces, faces_of
-from ensemble_fer.app.prediction import opened_graph, said_of
-from ensemble_fer.data.readers import BadPicture, picture_limits, read_whole
+from ensemble_fer.app.prediction import check_threshold, opened_graph, said_of
+from ensemble_fer.data.readers import BadPicture, PictureFace, read_whole
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.export.session import OUTPUT, Graph
 from ensemble_fer.store import Artifact
@@ -24,7 +34,10 @@ MOST_BYTES = 10_000_000
 WAITING = 32
 """Requests that may wait; more are refused at once."""
 ENLARGED = 6
-KINDS = [".png", ".jpg", ".jpeg", ".webp", ".bmp"]
+MOST_PIXELS, MOST_OF_A_FRAME = 24_000_000, 4_000_000
+"""That an upload, and a moment of the camera, may declare."""
+SHOWN = 2048
+"""Pixels of the longer side of a picture with boxes; browsers are sent WebP, which has its limits."""
 WHY = "What decided (red for, blue against)"
 BUTTONS = ["download", "fullscreen"]
 """Of pictures. Without them gradio offers to share a picture, which would send it elsewhere."""
@@ -47,6 +60,7 @@ class Answers:
     """
 
     def __init__(self, graph: Graph, threshold: float | None = None) -> None:
+        check_threshold(threshold)
         self.graph, self.threshold = graph, threshold
 
     def read(self, path: str) -> tuple[Faces, NDArray[np.uint8]]:
@@ -55,14 +69,28 @@ class Answers:
         Raises
         ------
         BadPicture
-            It is larger than 10 MB, or no picture of a known kind.
+            It is larger than 10 MB or 24 million pixels, or no picture of a known kind.
         """
-        size = Path(path).stat().st_size
+        whole, picture = self._opened(path, MOST_PIXELS)
+        return faces_of(whole, picture, path, self.graph.threads), picture
+
+    def watch(self, moment: str | bytes) -> tuple[Faces, NDArray[np.uint8]]:
+        """The faces of a moment of the camera, none where none is found, and its pixels; a file, or what is in it.
+
+        Raises
+        ------
+        BadPicture
+            It is larger than 10 MB or 4 million pixels, or no picture of a known kind.
+        """
+        whole, picture = self._opened(moment, MOST_OF_A_FRAME)
+        found = faces_of(whole, picture, "", self.graph.threads)
+        return (found if found.found else replace(found, pixels=found.pixels[:0], boxes=[])), picture
+
+    def _opened(self, file: str | bytes, most: int) -> tuple[PictureFace, NDArray[np.uint8]]:
+        size = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
         if size > MOST_BYTES:
             raise BadPicture(f"the file has {size / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} are taken")
-        with picture_limits():
-            whole, picture = read_whole(Path(path))
-            return faces_of(whole, picture, path), picture
+        return read_whole(file if isinstance(file, bytes) else Path(file), most)
 
     def say(self, found: Faces) -> list[dict]:
         """As ``predict`` has it, of each face."""
@@ -103,27 +131,38 @@ def build_page(
 
     def look(path: str | None) -> tuple[Any, ...]:
         """A new picture: all that is shown of it."""
+        nothing = [None, gr.update(choices=[], value=None, visible=False), {}, [], None, None]
         if not path:
-            return None, gr.update(choices=[], value=None, visible=False), {}, [], None, None, ""
+            return *nothing, ""
         try:
             found, picture = answers.read(path)
         except (BadPicture, OSError) as error:
-            raise gr.Error(f"This is no picture that can be read: {error}.", duration=None) from error
+            # In place of what was said of the picture before.
+            return *nothing, f"**This is no picture that can be read: {error}.**"
         said = answers.say(found)
         choices = [(f"{i + 1}: {face['label']}", i) for i, face in enumerate(said)]
         state = {"faces": [pixels.tolist() for pixels in found.pixels], "said": said}
-        bars, votes, note = choose(0, state)
-        drawn = np.asarray(annotated(picture, said))
-        return drawn, gr.update(choices=choices, value=0, visible=len(said) > 1), bars, votes, state, None, note
+        bars, votes, note, _ = choose(0, state)
+        drawn = annotated(picture, said)
+        drawn.thumbnail((SHOWN, SHOWN))
+        return (
+            np.asarray(drawn),
+            gr.update(choices=choices, value=0, visible=len(said) > 1),
+            bars,
+            votes,
+            state,
+            None,
+            note,
+        )
 
-    def choose(number: int | None, state: dict | None) -> tuple[dict, list, str]:
-        """Another face of the same picture."""
+    def choose(number: int | None, state: dict | None) -> tuple[dict, list, str, None]:
+        """Another face of the same picture; what decided of the one before is taken away."""
         if not state or number is None:
-            return {}, [], ""
+            return {}, [], "", None
         face = state["said"][number]
         note = "" if face["found"] else "No face was found: the middle of the picture is taken for one. "
         note += f"Too unsure to say ({face['label']} is most probable)." if face["abstained"] else ""
-        return face["probabilities"], answers.votes(np.array(state["faces"][number], np.uint8)), note
+        return face["probabilities"], answers.votes(np.array(state["faces"][number], np.uint8)), note, None
 
     def explain(number: int | None, state: dict | None) -> Any:
         """What carries the answer."""
@@ -131,15 +170,18 @@ def build_page(
             raise gr.Error("There is no face yet. Upload a picture first.", duration=5)
         return answers.why(np.array(state["faces"][number], np.uint8), state["said"][number]["label"])
 
-    def live(frame: NDArray[np.uint8] | None) -> tuple[Any, dict]:
+    def live(moment: str | bytes | None) -> tuple[Any, dict]:
         """A moment of the camera."""
-        if frame is None:
+        if not moment:
             return None, {}
-        found = _of_frame(frame)
+        try:
+            found, frame = answers.watch(moment)
+        except (BadPicture, OSError) as error:
+            raise gr.Error(f"The camera gives no picture that can be read: {error}.", duration=5) from error
         said = answers.say(found)
         return np.asarray(annotated(frame, said, enlarge=False)), said[0]["probabilities"] if said else {}
 
-    with gr.Blocks(title="ensemble-fer", analytics_enabled=False, delete_cache=(600, 600)) as page:
+    with gr.Blocks(title="ensemble-fer", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(f"# ensemble-fer\n{HINT} {WARNING}")
         with gr.Tab("Picture"):
             state = gr.State()
@@ -157,10 +199,11 @@ def build_page(
                     why = gr.Image(label=WHY, interactive=False, height=300, buttons=BUTTONS)
             shown = [drawn, which, bars, votes, state, why, note]
             given.change(look, given, shown, api_name="look")
-            which.change(choose, [which, state], [bars, votes, note], api_name=False)
+            which.change(choose, [which, state], [bars, votes, note, why], api_name=False)
             button.click(explain, [which, state], why, api_name=False)
         with gr.Tab("Camera"), gr.Row():
-            camera = gr.Image(sources=["webcam"], streaming=True, type="numpy", label="Camera", height=360)
+            camera = gr.Image(sources=["webcam"], streaming=True, type="filepath", label="Camera", height=360)
+            camera.preprocess = _unread
             with gr.Column():
                 seen = gr.Image(label="Faces", interactive=False, height=360, buttons=BUTTONS)
                 now = gr.Label(label="Probabilities", num_top_classes=len(CLASSES))
@@ -177,6 +220,7 @@ def serve(
     threshold: float | None = None,
     threads: int | None = None,
     block: bool = True,
+    ready: Callable[[str], None] = lambda address: None,
 ) -> str:
     """Serve the page until it is interrupted; the address.
 
@@ -190,6 +234,8 @@ def serve(
         1 to 65535.
     block : bool
         Wait for the interruption; else return at once, and serve as long as this process lives.
+    ready : callable
+        Is given the address once the page can be opened.
 
     Raises
     ------
@@ -198,8 +244,7 @@ def serve(
     MissingError
         gradio is not installed, or there is no such graph.
     """
-    if not 1 <= port <= 65535:
-        raise UsageError(f"port {port}: expected 1 to 65535.")
+    _check_place(host, port)
     page = build_page(graph, threshold=threshold, threads=threads)
     gr = _gradio()
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none from elsewhere
@@ -217,33 +262,63 @@ def serve(
         )
     except OSError as error:
         raise UsageError(f"port {port} of {host} cannot be served: {error}. Take another one: --port") from error
-    if block:
-        page.block_thread()
+    try:
+        ready(address)
+        while block:
+            Event().wait()
+    except BaseException:
+        page.close(verbose=False)
+        raise
     return address
 
 
-def _of_frame(frame: NDArray[np.uint8]) -> Faces:
-    """The faces of a camera's frame; none where none is found."""
-    from ensemble_fer.detector.finding import cut_out, find, framed, settings_for
+def _check_place(host: str, port: int) -> None:
+    """Raise unless the page can be served there."""
+    if not 1 <= port <= 65535:
+        raise UsageError(f"port {port}: expected 1 to 65535.")
+    try:
+        (*_, address), *_ = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"host {host!r}: expected an IPv4 address of this machine, or a name that has one.") from error
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            what = (
+                "is taken. Take another one: --port" if error.errno == errno.EADDRINUSE else f"cannot be had: {error}."
+            )
+            raise UsageError(f"port {port} of {host} {what}") from error
 
-    height, width = frame.shape[:2]
-    found = find(frame, settings_for(height, width))
-    boxes = np.clip(np.rint(found.boxes), 0, [width, height, width, height]).astype(int)
-    return Faces("", cut_out(frame, framed(found.boxes)), [tuple(box) for box in boxes.tolist()], True)
 
-
-def _unread(payload: Any) -> str | None:
+def _unread(payload: Any) -> str | bytes | None:
     """The uploaded file as it is, for our reader: gradio would open and convert it first, a bad or a huge one too.
 
-    (Set on the one field; of a class of its own gradio would write a stub file into the package.)
+    The camera's come as text in base 64. (Set on two fields; of a class of its own gradio would write a stub file into
+    the package.)
     """
-    return payload.path if payload else None
+    if payload is None or payload.path:
+        return payload and payload.path
+    _, _, text = (payload.url or "").partition(";base64,")
+    try:
+        return base64.b64decode(text) if len(text) <= MOST_BYTES * 4 // 3 else b"0" * (MOST_BYTES + 1)
+    except ValueError:
+        return b"0"
+
+
+@cache
+def _private_folder() -> str:
+    """Where uploads lie while they are looked at: for nobody else on this machine, and removed at the end."""
+    folder = tempfile.mkdtemp(prefix="ensemble-fer-page-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _gradio() -> Any:
-    # Both are read when gradio is imported.
+    # Read when gradio is imported, the last when a page is built.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("GRADIO_TEMP_DIR", _private_folder())
     try:
         import gradio
     except ImportError as error:

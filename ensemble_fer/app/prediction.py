@@ -65,10 +65,9 @@ def predict(
         Files that are no pictures, all of them listed.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not files:
+    if not files or any(not str(each).strip() for each in files):
         raise UsageError("no picture to predict. Name one or more files:  ensemble-fer predict face.jpg")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"threshold {threshold}: expected a probability, 0 to 1.")
+    check_threshold(threshold)
     folder = len(files) == 1 and Path(files[0]).is_dir()
     if folder:
         files = list(pictures_in(Path(files[0])))
@@ -76,6 +75,12 @@ def predict(
     with progress(len(files), "predict", quiet=quiet) as advance:
         found = read_faces(files, threads, skip=folder, advance=advance)
     return said_of(found, opened, threshold)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise ``UsageError`` for what is no probability; None is none."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"threshold {threshold}: expected a probability, 0 to 1.")
 
 
 def opened_graph(graph: str | Path | Artifact | Graph | None, threads: int | None = None) -> Graph:

@@ -6,8 +6,8 @@ import csv
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.app.drawing import annotated
-from ensemble_fer.app.prediction import THRESHOLD, opened_graph
+from ensemble_fer.app.prediction import THRESHOLD, check_threshold, opened_graph
 from ensemble_fer.data.readers import LARGEST_PICTURE
 from ensemble_fer.detector.finding import cut_out, framed
 from ensemble_fer.detector.tracking import EVERY, Track, Tracker
-from ensemble_fer.errors import BadData, MissingError, UsageError
+from ensemble_fer.errors import BadData, EnsembleFerError, MissingError, UsageError
 from ensemble_fer.export.session import OUTPUT, Graph
-from ensemble_fer.files import partial_file
-from ensemble_fer.runtime import progress
+from ensemble_fer.files import check_outputs, partial_file
+from ensemble_fer.runtime import progress, uninterrupted
 from ensemble_fer.store import Artifact
 from ensemble_fer.types import CLASSES
 
@@ -32,6 +32,10 @@ SMOOTHING = 0.4
 """Seconds in which what was said of a face before loses all but a third of its weight."""
 ASSUMED_RATE = 30.0
 """Frames a second of a source that does not say."""
+SLACK = 2
+"""Frames by which a file may be shorter than it says; the counts of sound ones are off by so many."""
+LONGEST_STILL = 10.0
+"""Seconds for which a written video repeats a picture at most, where a source gave none."""
 HEAD = ("frame", "seconds", "face", "x0", "y0", "x1", "y1", "label", "abstained", *CLASSES)
 
 
@@ -55,6 +59,10 @@ class Smoothed:
         said = keep * said + (1 - keep) * probabilities
         self._said[face] = (now, said)
         return said
+
+    def keep(self, faces: Collection[int]) -> None:
+        """Forget all other faces."""
+        self._said = {face: said for face, said in self._said.items() if face in faces}
 
 
 def video(
@@ -81,6 +89,7 @@ def video(
         As in ``predict``.
     annotate : path, optional
         Where to write the video with boxes and labels: ``.mp4`` (MPEG-4) or ``.avi`` (Motion JPEG). Sound is left out.
+        It has an even rate: where the source has not, a frame is shown until the next one came.
     table : path, optional
         Where to write a csv line for each face and frame: number of the frame from 0, seconds, number of the face, box,
         label, whether it was abstained from, and the smoothed probabilities.
@@ -100,7 +109,8 @@ def video(
     dict
         ``frames``, ``faces`` (how many different ones), ``seconds`` of video, ``took`` (seconds of work), ``fps`` of
         the work, ``rate`` and ``size`` of the video, ``shares`` (of the frames of all faces, how many had each label),
-        ``interrupted``. What was written until a Ctrl-C is complete until there.
+        ``declared`` (frames that the file says it has; 0 if it does not), ``whole`` (whether nothing was missing at its
+        end, or it was stopped as asked), ``interrupted``. What was written until a Ctrl-C is complete until there.
 
     Raises
     ------
@@ -109,23 +119,26 @@ def video(
     BadData
         The file is no video, or its frames are too large.
     UsageError
-        A number out of range, or an ending of ``annotate`` that is not known.
+        A number out of range, an ending of ``annotate`` that is not known, or a place that cannot be written.
+    EnsembleFerError
+        The annotated video could not be written whole. What was there before stays.
     """
-    _check(source, (annotate, table), every, smallest, smoothing, threshold, seconds)
     opened = opened_graph(graph, threads)
+    _check(source, (annotate, table), opened.path, every, smallest, smoothing, threshold, seconds)
     limit = threshold if threshold is not None else THRESHOLD if opened.calibrated else 0.0
     smoothed, tracker = Smoothed(smoothing), Tracker(every, smallest, threads)
     counts = dict.fromkeys(CLASSES, 0)
-    frames, moment, interrupted, faces = 0, 0.0, False, 0
+    frames, moment, interrupted, stopped, faces = 0, 0.0, False, False, 0
     live = isinstance(source, int)
-    with _source(source) as capture, _outputs(annotate, table, capture) as (draw, write):
+    with ExitStack() as finishing, _source(source) as capture, _outputs(annotate, table, capture) as (draw, write):
         rate, total = capture.rate, 0 if live else capture.count
         began = time.perf_counter()
         with progress(total or 1, "video", quiet=quiet) as advance, suppress(KeyboardInterrupt):
             interrupted = True
             for frame in capture.frames():
-                moment = time.perf_counter() - began if live else frames / rate
+                moment = time.perf_counter() - began if live else capture.moment(frames, moment)
                 if seconds is not None and moment >= seconds:
+                    stopped = True
                     break
                 tracks = tracker.update(frame)
                 said = _said(frame, tracks, opened, smoothed, moment, limit)
@@ -133,24 +146,29 @@ def video(
                     counts[face["label"]] += 1
                     faces = max(faces, face["face"])
                 write(frames, moment, said)
-                draw(frame, said)
+                draw(frame, said, moment)
                 frames += 1
                 advance(1, ", ".join(f"{face['face']} {face['label']}" for face in said))
             interrupted = False
+        finishing.enter_context(uninterrupted())
         took = time.perf_counter() - began
-    if not frames and not interrupted:
-        raise BadData(str(source), ["no frame could be read"], "Expected a video with at least one picture.")
+        if not frames and interrupted:
+            raise KeyboardInterrupt
+        if not frames:
+            raise BadData(str(source), ["no frame could be read"], "Expected a video with at least one picture.")
     every_label = max(1, sum(counts.values()))
     return {
         "source": str(source),
         "frames": frames,
         "faces": faces,
-        "seconds": round(moment if live else frames / rate, 3),
+        "seconds": round(moment if live else moment + 1 / rate, 3),
         "took": round(took, 3),
         "fps": round(frames / took, 1) if took else 0.0,
         "rate": rate,
         "size": list(capture.size),
         "shares": {name: round(count / every_label, 4) for name, count in counts.items()},
+        "declared": capture.count,
+        "whole": stopped or interrupted or (not live and frames >= capture.count - SLACK),
         "interrupted": interrupted,
     }
 
@@ -158,41 +176,56 @@ def video(
 def _check(
     source: str | Path | int,
     outputs: tuple[str | Path | None, str | Path | None],
+    graph: Path,
     every: int,
     smallest: float | None,
     smoothing: float,
     threshold: float | None,
     seconds: float | None,
 ) -> None:
-    if every < 1 or smoothing < 0 or (seconds is not None and seconds <= 0):
+    # Turned round, so that what is not a number does not pass.
+    if not (every >= 1 and smoothing >= 0 and (seconds is None or seconds > 0)):
         raise UsageError(
             f"every {every}, smoothing {smoothing}, seconds {seconds}: expected 1 or more, 0 or more, above 0."
         )
-    if smallest is not None and smallest < 12:
+    if smallest is not None and not 12 <= smallest <= LARGEST_PICTURE:
         raise UsageError(f"smallest {smallest}: expected 12 pixels or more.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"threshold {threshold}: expected a probability, 0 to 1.")
+    check_threshold(threshold)
     annotate = outputs[0]
     if annotate is not None and Path(annotate).suffix.lower() not in FOURCC:
         raise UsageError(f"{annotate}: expected a file that ends with {' or '.join(FOURCC)}.")
-    if not isinstance(source, int):
-        for out in outputs:
-            if out is not None and Path(out).resolve() == Path(source).resolve():
-                raise UsageError(f"{out} would be written over the video itself. Choose another place.")
+    read = [graph] if isinstance(source, int) else [graph, Path(source)]
+    check_outputs(zip(("annotated video", "table"), outputs, strict=True), read)
+    for name in (source, annotate):
+        if isinstance(name, str | Path) and not _is_text(os.path.realpath(name)):
+            raise UsageError(
+                f"{os.fsencode(name)!r} is no text in UTF-8, and OpenCV cannot open such names. Rename it."
+            )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _said(
     frame: NDArray[np.uint8], tracks: list[Track], graph: Graph, smoothed: Smoothed, moment: float, limit: float
 ) -> list[dict]:
     """What is said of each face of a frame, as ``predict`` has it, with its number."""
-    if not tracks:
-        return []
-    boxes = np.stack([track.box for track in tracks])
-    probabilities = graph.run(cut_out(frame, framed(boxes)))[OUTPUT].astype(np.float64)
+    smoothed.keep({track.number for track in tracks})
     height, width = frame.shape[:2]
+    boxes = np.array([track.box for track in tracks], np.float32).reshape(-1, 4)
     places = np.clip(np.rint(boxes), 0, [width, height, width, height]).astype(int)
+    inside: NDArray[np.bool_] = np.all(places[:, :2] < places[:, 2:], axis=1)
+    if not inside.any():
+        return []
+    tracks = [track for track, seen in zip(tracks, inside, strict=True) if seen]
+    probabilities = graph.run(cut_out(frame, framed(boxes[inside])))[OUTPUT].astype(np.float64)
     said = []
-    for track, place, row in zip(tracks, places, probabilities, strict=True):
+    for track, place, row in zip(tracks, places[inside], probabilities, strict=True):
         shares = smoothed.update(track.number, moment, row)
         said.append(
             {
@@ -220,6 +253,11 @@ class _Capture:
             if not good:
                 return
             yield np.ascontiguousarray(frame[:, :, ::-1])
+
+    def moment(self, number: int, before: float) -> float:
+        """Seconds of the frame just read into the file, by its own clock where that goes forward."""
+        said = float(self.device.get(_opencv().CAP_PROP_POS_MSEC)) / 1000
+        return said if number == 0 or said > before else max(before, number / self.rate)
 
 
 def _opencv() -> Any:
@@ -266,7 +304,8 @@ def _source(source: str | Path | int) -> Iterator[_Capture]:
 def _outputs(annotate: str | Path | None, table: str | Path | None, capture: _Capture) -> Iterator[tuple]:
     """Functions that draw a frame and write its lines; both files appear whole, at the end."""
     with partial_file(annotate) as drawn, partial_file(table) as listed:
-        writer = lines = file = None
+        writer = lines = file = cv2 = None
+        written = 0
         if drawn is not None:
             cv2 = _opencv()
             fourcc = cv2.VideoWriter_fourcc(*FOURCC[Path(str(annotate)).suffix.lower()])
@@ -278,10 +317,18 @@ def _outputs(annotate: str | Path | None, table: str | Path | None, capture: _Ca
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(HEAD)
 
-        def draw(frame: NDArray[np.uint8], said: list[dict]) -> None:
-            if writer is not None:
-                shown = np.asarray(annotated(frame, said, enlarge=False)) if said else frame
+        def draw(frame: NDArray[np.uint8], said: list[dict], moment: float) -> None:
+            nonlocal written
+            if writer is None or cv2 is None:
+                return
+            shown = np.asarray(annotated(frame, said, enlarge=False)) if said else frame
+            if shown.shape[1::-1] != capture.size:  # the writer would leave it out without a word
+                shown = cv2.resize(shown, capture.size)
+            # At an even rate: until the next frame came the one before it is seen.
+            due = min(round(moment * capture.rate) + 1, written + round(LONGEST_STILL * capture.rate))
+            for _ in range(due - written):
                 writer.write(np.ascontiguousarray(shown[:, :, ::-1]))
+            written = max(written, due)
 
         def write(number: int, moment: float, said: list[dict]) -> None:
             if lines is not None:
@@ -297,3 +344,19 @@ def _outputs(annotate: str | Path | None, table: str | Path | None, capture: _Ca
                 writer.release()
             if file is not None:
                 file.close()
+        if drawn is not None and cv2 is not None:
+            _check_written(cv2, drawn, written, annotate)
+
+
+def _check_written(cv2: Any, drawn: Path, frames: int, called: str | Path | None) -> None:
+    """Raise unless the written video holds what was given to OpenCV, which does not say when a disk is full."""
+    again = cv2.VideoCapture(str(drawn))
+    try:
+        held = int(again.get(cv2.CAP_PROP_FRAME_COUNT)) if again.isOpened() else 0
+    finally:
+        again.release()
+    if held < frames:
+        raise EnsembleFerError(
+            f"{called} could not be written whole: {held} of {frames} pictures are in it. Is the disk full? "
+            "Nothing was changed there."
+        )

@@ -40,7 +40,8 @@ def scene(face: NDArray[np.uint8], moment: float, rng: np.random.Generator) -> N
     top = int((HEIGHT - side) / 2 + 60 * np.sin(1.8 * moment))
     corners = np.random.default_rng(0).integers(60, 200, (4, 6)).astype(np.uint8)
     frame = np.array(Image.fromarray(corners).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
-    frame[top : top + side, left : left + side] = Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC)
+    larger = Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC)
+    frame[top : top + side, left : left + side] = np.asarray(larger)
     frame += rng.normal(0, 4, frame.shape)
     return np.repeat(np.clip(frame, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -50,7 +51,7 @@ def write_video(path: Path, frames: int = FRAMES) -> None:
     import cv2
 
     face, rng = draw_faces(200, seed=4).images[16], np.random.default_rng(0)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
     for number in range(frames):
         writer.write(scene(face, number / RATE, rng))
     writer.release()

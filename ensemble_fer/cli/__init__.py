@@ -51,6 +51,10 @@ ORDER = (
 )
 
 
+UNKEPT = ("predict", "video", "app", "explain", "bench", "doctor", "leaderboard", "compare")
+"""Commands that make nothing of which a second call could go on."""
+
+
 class Guarded(TyperGroup):
     """Turns what a command raises into a line on stderr and an exit code.
 
@@ -70,7 +74,12 @@ class Guarded(TyperGroup):
         except EnsembleFerError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted. Finished work is kept; the same command again goes on from there.", INTERRUPTED)
+            kept = (
+                ""
+                if ctx.invoked_subcommand in UNKEPT
+                else (" Finished work is kept; the same command again goes on from there.")
+            )
+            _fail(f"interrupted.{kept}", INTERRUPTED)
         except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
             raise
         except OSError as error:

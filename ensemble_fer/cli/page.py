@@ -38,13 +38,15 @@ def page(
 ) -> None:
     """Serve a page for the browser: a picture or the camera, boxes, probabilities, members, and what decided.
 
-    Until Ctrl-C. Uploads of at most 10 MB; they are removed after ten minutes.
+    Until Ctrl-C. Uploads of at most 10 MB and 24 million pixels; they are removed after ten minutes.
     """
     from ensemble_fer.app.page import serve
 
     chosen = chosen_graph(store, ensemble, graph)
-    address = f"http://{host}:{port}/"
-    remark(f"serving on {address}  (Ctrl-C ends it)")
-    if as_json:
-        print_json({"address": address})
-    serve(chosen, host=host, port=port, threshold=threshold, threads=threads)
+
+    def ready(address: str) -> None:
+        remark(f"serving on {address}  (Ctrl-C ends it)")
+        if as_json:
+            print_json({"address": address})
+
+    serve(chosen, host=host, port=port, threshold=threshold, threads=threads, ready=ready)

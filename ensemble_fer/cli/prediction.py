@@ -46,11 +46,9 @@ def predict(
     """
     from ensemble_fer.app.prediction import predict as run_predict
 
-    if annotate is not None:
-        check_annotate(annotate, pictures)
-    found = run_predict(
-        pictures, graph=chosen_graph(store, ensemble, graph), threshold=threshold, threads=threads, quiet=False
-    )
+    chosen = chosen_graph(store, ensemble, graph)
+    check_places(pictures, chosen, annotate, csv)
+    found = run_predict(pictures, graph=chosen, threshold=threshold, threads=threads, quiet=False)
     bad = [item for item in found if item.get("problem")]
     for item in bad[:10]:
         remark(f"passed over {item['path']}: {item['problem']}")
@@ -74,33 +72,46 @@ def _where(face: dict) -> tuple[str, str]:
     return box, "too unsure" if face["abstained"] else ""
 
 
-def check_annotate(out: Path, pictures: list[Path]) -> None:
-    """Raise unless pictures can be drawn there: a PNG for one, a folder for several, and none over its source."""
+def check_places(pictures: list[Path], graph: Path | None, annotate: Path | None, csv: Path | None) -> None:
+    """Raise unless all that was asked for can be written: a PNG for one picture, a folder for several, and over nothing
+    that is read."""
     from ensemble_fer.app.pictures import pictures_in
     from ensemble_fer.cli.options import check_png
     from ensemble_fer.errors import UsageError
+    from ensemble_fer.files import check_outputs
 
-    several = len(pictures) > 1 or pictures[0].is_dir()
-    if several and out.suffix.lower() == ".png":
-        raise UsageError(f"--annotate {out}: several pictures were given; expected a folder to draw them into.")
-    if not several and not out.is_dir():
-        check_png("--annotate", out)
-    sources = list(pictures_in(pictures[0])) if pictures[0].is_dir() else pictures
-    given = {path.resolve() for path in sources}
-    over = next((path for path in drawn_at(out, [str(path) for path in sources]) if path.resolve() in given), None)
-    if over is not None:
-        raise UsageError(f"--annotate {out} would write over the picture {over}. Choose another place.")
+    folder = pictures[0] if len(pictures) == 1 and pictures[0].is_dir() else None
+    sources = pictures_in(folder) if folder else pictures
+    outputs: list[tuple[str, Path | None]] = [("--csv", csv)]
+    if annotate is not None:
+        several = folder is not None or len(pictures) > 1
+        if several and annotate.suffix.lower() == ".png":
+            raise UsageError(
+                f"--annotate {annotate}: several pictures were given; expected a folder to draw them into."
+            )
+        if folder and annotate.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"--annotate {annotate} lies in {folder}: the next time its pictures would be read too. Choose a "
+                "folder elsewhere."
+            )
+        if not several and not annotate.is_dir():
+            check_png("--annotate", annotate)
+        outputs += [("--annotate", place) for place in drawn_at(annotate, [str(path) for path in sources])]
+    check_outputs(outputs, [*sources, *([graph] if graph else [])])
 
 
 def drawn_at(out: Path, sources: list[str]) -> list[Path]:
-    """Where each picture is drawn: the PNG itself, or a PNG of its name in the folder."""
+    """Where each picture is drawn: the PNG itself, or a PNG of its name in the folder, with a number if it is taken."""
     if out.suffix.lower() == ".png" and not out.is_dir():
         return [out] * len(sources)
+    taken: dict[str, int] = {}
     places: list[Path] = []
     for source in sources:
-        name = Path(source).stem
-        while out / f"{name}.png" in places:
-            name += "_"
+        name = stem = Path(source).stem
+        while name in taken:
+            taken[stem] += 1
+            name = f"{stem}-{taken[stem]}"
+        taken[name] = 1
         places.append(out / f"{name}.png")
     return places
 
@@ -129,7 +140,7 @@ def chosen_graph(store: Path, ensemble: str | None, graph: Path | None) -> Path 
     from ensemble_fer.errors import MissingError, UsageError
 
     if ensemble is None:
-        if graph is None and open_store(store).ids("ensemble"):
+        if graph is None and store.is_dir() and open_store(store).ids("ensemble"):
             remark("answered by the shipped ensemble; --ensemble NAME asks one of yours")
         return graph
     if graph is not None:

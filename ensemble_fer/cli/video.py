@@ -64,7 +64,7 @@ def video(
     given: str | int = source
     if source == "camera" or source.startswith("camera:"):
         number = source.removeprefix("camera").removeprefix(":") or "0"
-        if not number.isdecimal():
+        if not (number.isascii() and number.isdecimal() and len(number) < 5):
             raise UsageError(f"{source}: expected camera, or camera:N with N from 0.")
         given = int(number)
     found = run_video(
@@ -90,6 +90,9 @@ def video(
         print_table(
             title, ["expression", "per cent of all faces"], [[k, percent(v)] for k, v in found["shares"].items()]
         )
+    if not found["whole"]:
+        of = f" of {found['declared']} that it says it has" if found["declared"] else ""
+        remark(f"warning: {source} gave no more than {found['frames']} frames{of}; it is damaged, or was cut off")
     if found["interrupted"]:
         remark("interrupted; what was written until then is complete")
         raise typer.Exit(130)

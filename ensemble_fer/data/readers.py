@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -135,9 +136,12 @@ def read_picture(path: Path) -> PictureFace:
     return _opened(path, _face_of)
 
 
-def read_whole(path: Path) -> tuple[PictureFace, NDArray[np.uint8]]:
-    """As ``read_picture``, and the whole picture beside it, uint8 [h, w], or [h, w, 3] if it has colours."""
-    return _opened(path, lambda upright, turned: (_face_of(upright, turned), as_bytes(upright)))
+def read_whole(file: Path | bytes, most: int = LARGEST_PICTURE) -> tuple[PictureFace, NDArray[np.uint8]]:
+    """As ``read_picture``, and the whole picture beside it, uint8 [h, w], or [h, w, 3] if it has colours.
+
+    ``most`` pixels are read; a picture that declares more is a ``BadPicture``. The file may be given as its content.
+    """
+    return _opened(file, lambda upright, turned: (_face_of(upright, turned), as_bytes(upright)), most)
 
 
 def _face_of(upright: Image.Image, turned: bool) -> PictureFace:
@@ -148,19 +152,24 @@ def _face_of(upright: Image.Image, turned: bool) -> PictureFace:
 Taken = TypeVar("Taken")
 
 
-def _opened(path: Path, take: Callable[[Image.Image, bool], Taken]) -> Taken:
+def _opened(file: Path | bytes, take: Callable[[Image.Image, bool], Taken], most: int = LARGEST_PICTURE) -> Taken:
     """What is taken of a picture that stands upright, and is told whether it had to be turned."""
     from PIL import Image, ImageOps
 
-    if path.stat().st_size == 0:
-        raise BadPicture("the file is empty")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        if (len(file) if isinstance(file, bytes) else file.stat().st_size) == 0:
+            raise BadPicture("the file is empty")
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as picture:
+            # Here too, since Pillow's own limit is one for all threads.
+            if picture.width * picture.height > most:
+                raise BadPicture(f"declares more than {most:,} pixels")
             picture.load()
             turned = picture.getexif().get(ORIENTATION, 1) != 1
             return take(ImageOps.exif_transpose(picture) if turned else picture, turned)
-    except BadPicture:
+    except (BadPicture, FileNotFoundError):
         raise
+    except NotADirectoryError as error:  # of a path that goes on below a file
+        raise FileNotFoundError(file) from error
     except PermissionError:
         raise BadPicture("may not be read (permission denied)") from None
     except Image.UnidentifiedImageError:

@@ -25,7 +25,9 @@ SMALLEST_SHARE = 0.1
 SAME = 0.3
 """Overlap, of the union, from which on a found face is one that was followed."""
 MISSED = 2
-"""A face that so many searches in a row did not find is gone, whatever O-net says of its window."""
+"""A face that so many searches in a row did not find is gone, unless O-net is sure of its window."""
+SURE = 0.7
+"""O-net's score from which MTCNN itself takes a window for a face."""
 HOLD = 0.4
 """O-net's score that a face must keep; less than one needs to be found, so that it is not lost and found in turns."""
 AROUND = 0.35
@@ -76,17 +78,21 @@ class Tracker:
         if self._since >= (self.every if self.tracks else min(3, self.every)):
             self._since = 0
             smallest = self.smallest or max(Settings.smallest, SMALLEST_SHARE * min(frame.shape[:2]))
-            self._match(find(frame, Settings(smallest=smallest), threads=self.threads).boxes)
+            self._match(frame, find(frame, Settings(smallest=smallest), threads=self.threads).boxes)
         else:
-            moved = [moved_on(frame, track.box, self.threads) for track in self.tracks]
-            kept = [(track, box) for track, box in zip(self.tracks, moved, strict=True) if box is not None]
-            for track, box in kept:
-                track.box = box
-            self.tracks = [track for track, _ in kept]
+            self.tracks = [track for track in self.tracks if self._moved(frame, track) is not None]
         return list(self.tracks)
 
-    def _match(self, found: Boxes) -> None:
-        """Give each found face to the track that it overlaps most, or a new number."""
+    def _moved(self, frame: NDArray[np.uint8], track: Track) -> float | None:
+        """O-net's score of the window to which a track is moved on; None if it sees no face there."""
+        found = moved_on(frame, track.box, self.threads)
+        if found is None:
+            return None
+        track.box, score = found
+        return score
+
+    def _match(self, frame: NDArray[np.uint8], found: Boxes) -> None:
+        """Give each found face to the track that it overlaps most, or a new number; move on those not found."""
         overlap = overlaps([track.box for track in self.tracks], found)
         known: dict[int, int] = {}
         for track, place in zip(*linear_sum_assignment(-overlap), strict=True):
@@ -96,7 +102,9 @@ class Tracker:
             if position in known:
                 track.box, track.missed = found[known[position]], 0
             else:
-                track.missed += 1
+                score = self._moved(frame, track)
+                track.missed = 0 if score is not None and score >= SURE else track.missed + 1
+                track.missed = MISSED if score is None else track.missed
         self.tracks = [track for track in self.tracks if track.missed < MISSED]
         for place in range(len(found)):
             if place not in known.values():
@@ -106,8 +114,8 @@ class Tracker:
 
 def moved_on(
     frame: NDArray[np.uint8], box: NDArray[np.float32], threads: int | None = None
-) -> NDArray[np.float32] | None:
-    """Where the face is that was in this box in the frame before; None if O-net sees no face there."""
+) -> tuple[NDArray[np.float32], float] | None:
+    """Where the face is that was in this box in the frame before, and O-net's score; None if it sees no face there."""
     height, width = frame.shape[:2]
     side = max(box[2] - box[0], box[3] - box[1]) * AROUND
     left, top = max(0, int(box[0] - side)), max(0, int(box[1] - side))
@@ -118,7 +126,7 @@ def moved_on(
     window = squared((box - corner)[None])
     start = Windows(window, np.ones(1, np.float32), np.zeros(1, np.int64), np.zeros((1, 5, 2), np.float32))
     found = decided(start, GraphEngine(frame[None, top:bottom, left:right], threads), HOLD)
-    return found.boxes[0] + corner if len(found) else None
+    return (found.boxes[0] + corner, float(found.scores[0])) if len(found) else None
 
 
 def overlaps(first: Sequence[NDArray] | Boxes, second: Sequence[NDArray] | Boxes) -> NDArray[np.float64]:

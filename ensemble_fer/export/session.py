@@ -17,6 +17,8 @@ INPUT, OUTPUT = "faces", "probabilities"
 SIDE = 48
 GRAY = (SIDE, SIDE)
 """Shape of a face as FER2013 has it. Graphs of members that were trained on aligned faces take [96, 96, 3]."""
+METADATA = {"labels": "[]", "members": "[]", "stamp": "{}", "combination": "{}"}
+"""What is read of a file's metadata, as JSON, and what stands for what is not there."""
 BATCH = 64
 """Faces given to the graph at once; more gains nothing on a CPU and costs memory."""
 
@@ -116,12 +118,18 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         raise UsageError(
             f"{path} is an ONNX graph, but not an ensemble: it lacks {INPUT!r}, {OUTPUT!r} or labels. {advice}"
         )
+    try:
+        told = {key: json.loads(metadata.get(key, empty)) for key, empty in METADATA.items()}
+        if any(type(value) is not type(json.loads(METADATA[key])) for key, value in told.items()):
+            raise ValueError("a value of another kind")
+    except ValueError as error:
+        raise UsageError(f"{path} is an ONNX graph whose metadata cannot be read ({error}). {advice}") from error
     return Graph(
         path=path,
-        labels=tuple(json.loads(metadata["labels"])),
-        members=json.loads(metadata.get("members", "[]")),
-        stamp=json.loads(metadata.get("stamp", "{}")),
+        labels=tuple(told["labels"]),
+        members=told["members"],
+        stamp=told["stamp"],
         threads=threads,
-        combination=json.loads(metadata.get("combination", "{}")),
+        combination=told["combination"],
         session=session,
     )

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
+import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,15 +87,19 @@ def test_what_is_no_picture_or_too_large_is_refused(
     bad.write_text("no picture")
     with pytest.raises(BadPicture, match="not a picture"):
         answers.read(str(bad))
+    wide = tmp_path / "wide.png"
+    Image.new("1", (6001, 4000)).save(wide)
+    with pytest.raises(BadPicture, match="more than 24,000,000 pixels"):
+        answers.read(str(wide))
+    Image.new("1", (2001, 2000)).save(wide)
+    with pytest.raises(BadPicture, match="more than 4,000,000 pixels"):
+        answers.watch(str(wide))
     monkeypatch.setattr(module, "MOST_BYTES", 5)
     with pytest.raises(BadPicture, match="at most"):
         answers.read(str(bad))
 
 
 def test_the_page_is_served_to_this_machine(graph_file: Path) -> None:
-    import socket
-    import urllib.request
-
     import gradio
 
     with socket.socket() as free:
@@ -104,6 +115,67 @@ def test_the_page_is_served_to_this_machine(graph_file: Path) -> None:
         gradio.close_all()
     with pytest.raises(UsageError, match="1 to 65535"):
         serve(graph_file, port=0)
+    for host in ("::1", "no such host", "192.0.2.1"):
+        with pytest.raises(UsageError, match=r"(expected an IPv4 address|cannot be had)"):
+            serve(graph_file, port=port, host=host, block=False)
+    with pytest.raises(UsageError, match="0 to 1"):
+        build_page(graph_file, threshold=7.0)
+
+
+def test_ctrl_c_ends_the_command_with_130_and_one_document(graph_file: Path) -> None:
+    command = [sys.executable, "-m", "ensemble_fer", "app", "--graph", str(graph_file), "--json", "--port", "0"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        command[-1] = str(free.getsockname()[1])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        first = serving.stdout.readline()
+        while first and first.rstrip()[-1:] != "}":
+            first += serving.stdout.readline()
+        address = json.loads(first)["address"]
+        assert b"ensemble-fer" in urllib.request.urlopen(address, timeout=20).read()
+        with pytest.raises(urllib.error.HTTPError, match="413"):
+            send(address, module.MOST_BYTES + 1000)
+        serving.send_signal(signal.SIGINT)
+        rest, told = serving.communicate(timeout=30)
+    assert serving.returncode == 130
+    assert rest.strip() == ""
+    assert told.strip().splitlines()[-1] == "error: interrupted."
+
+
+def send(address: str, size: int) -> None:
+    """Upload so many bytes as a picture."""
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        + bytes(size)
+        + b"\r\n--x--\r\n"
+    )
+    asked = urllib.request.Request(
+        f"{address}gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    urllib.request.urlopen(asked, timeout=20)
+
+
+def test_what_the_browser_sends_reaches_the_reader_as_it_is() -> None:
+    def payload(**given: str | None) -> SimpleNamespace:
+        return SimpleNamespace(**{"path": None, "url": None, **given})
+
+    assert module._unread(None) is None
+    assert module._unread(payload(path="/a.png", url="http://127.0.0.1/a.png")) == "/a.png"
+    assert module._unread(payload(url="data:image/jpeg;base64,YWJj")) == b"abc"
+    for bad in ("data:image/jpeg;base64,YWJ", "http://127.0.0.1/a.png", None):
+        assert len(module._unread(payload(url=bad)) or b"") < 2, "refused by the reader"
+    huge = module._unread(payload(url="data:;base64," + "A" * (module.MOST_BYTES * 4 // 3 + 4)))
+    assert len(huge) == module.MOST_BYTES + 1, "refused as too large"
+
+
+def test_a_camera_s_moment_without_a_face_says_nothing(graph_file: Path, photograph: Path, tmp_path: Path) -> None:
+    answers = Answers(open_graph(graph_file))
+    Image.new("RGB", (320, 240), "gray").save(tmp_path / "wall.png")
+    found, frame = answers.watch(str(tmp_path / "wall.png"))
+    assert (found.boxes, len(found.pixels), frame.shape) == ([], 0, (240, 320, 3))
+    assert answers.say(found) == []
+    assert answers.say(answers.watch(photograph.read_bytes())[0]) == predict(photograph, graph=graph_file)[0]["faces"]
 
 
 def test_without_gradio_the_line_that_gets_it(graph_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,25 @@ def test_a_visit(tmp_path: Path, graph_file: Path) -> None:
 
 
 def test_what_is_no_picture_is_refused_in_words(tmp_path: Path, graph_file: Path) -> None:
+    """And takes what was said of the picture before away."""
+    Image.fromarray(crowd()).save(tmp_path / "crowd.png")
     (tmp_path / "bad.png").write_text("no picture")
     with opened_page(graph_file, tmp_path) as (page, _, _asked):
+        upload(page, tmp_path / "crowd.png")
+        page.click("[aria-label='Remove Image']")
         page.set_input_files("input[type=file]", str(tmp_path / "bad.png"))
         page.wait_for_selector("text=This is no picture that can be read")
+        page.wait_for_selector("[data-testid$='-confidence-set']:visible", state="detached")
+        page.wait_for_selector("[data-testid$='-radio-label']:visible", state="detached")
+
+
+def test_another_face_takes_away_what_decided_of_the_first(tmp_path: Path, graph_file: Path) -> None:
+    Image.fromarray(crowd()).save(tmp_path / "crowd.png")
+    (said,) = predict(tmp_path / "crowd.png", graph=graph_file)
+    with opened_page(graph_file, tmp_path) as (page, _, _asked):
+        upload(page, tmp_path / "crowd.png")
+        explain(page)
+        page.locator("[data-testid$='-radio-label']:visible").nth(1).click()
+        label = said["faces"][1]["label"]
+        page.wait_for_selector(f"[data-testid='label-output-value']:visible:has-text('{label}')")
+        page.wait_for_function("document.querySelectorAll('img').length <= 2")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -93,6 +96,8 @@ def test_smoothing_forgets_with_time_and_knows_faces_apart() -> None:
     np.testing.assert_allclose(half[:2], [np.exp(-1), 1 - np.exp(-1)])
     np.testing.assert_array_equal(smoothed.update(2, 0.5, other), other)
     np.testing.assert_allclose(smoothed.update(1, 60.0, one), one, atol=1e-12)
+    smoothed.keep({2})
+    np.testing.assert_array_equal(smoothed.update(1, 60.0, other), other)
 
 
 def test_ctrl_c_leaves_whole_files(
@@ -157,14 +162,145 @@ def test_bad_sources_and_numbers_say_what_to_do(clip: Path, graph_file: Path, tm
         video(93, graph=graph_file)
     with pytest.raises(UsageError, match=r"ends with \.mp4 or \.avi"):
         video(clip, graph=graph_file, annotate=tmp_path / "out.gif")
-    with pytest.raises(UsageError, match="over the video itself"):
+    with pytest.raises(UsageError, match="over what is read"):
         video(clip, graph=graph_file, annotate=clip)
-    for more in ({"every": 0}, {"smoothing": -1}, {"seconds": 0}, {"threshold": 2}, {"smallest": 3}):
+    nan = float("nan")
+    bad_numbers = ({"every": 0}, {"smoothing": -1}, {"seconds": 0}, {"threshold": 2}, {"smallest": 3})
+    for more in (*bad_numbers, {"seconds": nan}, {"smoothing": nan}, {"threshold": nan}, {"smallest": nan}):
         with pytest.raises(UsageError, match="expected"):
             video(clip, graph=graph_file, **more)
-    answer = run("video", "camera:x", "--graph", graph_file)
-    assert answer.exit_code == 2
-    assert "camera:N" in answer.stderr
+    for camera in ("camera:x", "camera:99999999999999999999", "camera:²"):
+        answer = run("video", camera, "--graph", graph_file)
+        assert answer.exit_code == 2
+        assert "camera:N" in answer.stderr
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    clip: Path, graph_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_source", lambda *_: pytest.fail("began to work"))
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").write_text("")
+    places = (
+        ({"annotate": tmp_path / "folder.mp4"}, "a folder is there"),
+        ({"table": tmp_path / "folder.mp4"}, "a folder is there"),
+        ({"table": tmp_path / "file" / "out.csv"}, "no folder to write to"),
+        ({"table": graph_file}, "over what is read"),
+        ({"annotate": tmp_path / "a.mp4", "table": tmp_path / "a.mp4"}, "over annotated video"),
+        ({"table": "/dev/null"}, "no file that can be replaced"),
+    )
+    for more, text in places:
+        with pytest.raises(UsageError, match=text):
+            video(clip, graph=graph_file, **more)
+
+
+def test_names_that_opencv_cannot_open_are_refused(clip: Path, graph_file: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"bad\xff.avi")
+    odd.write_bytes(clip.read_bytes())
+    with pytest.raises(UsageError, match="UTF-8"):
+        video(odd, graph=graph_file)
+    with pytest.raises(UsageError, match="UTF-8"):
+        video(clip, graph=graph_file, annotate=odd)
+
+
+def test_without_a_frame_what_was_there_stays(clip: Path, graph_file: Path, tmp_path: Path) -> None:
+    cut, table, drawn = tmp_path / "cut.avi", tmp_path / "out.csv", tmp_path / "out.avi"
+    data = clip.read_bytes()
+    cut.write_bytes(data[: data.index(b"movi") + 60])
+    table.write_text("earlier")
+    drawn.write_text("earlier")
+    with pytest.raises(BadData, match="no frame"):
+        video(cut, graph=graph_file, table=table, annotate=drawn)
+    assert (table.read_text(), drawn.read_text()) == ("earlier", "earlier")
+
+
+def test_a_video_that_was_cut_off_is_said_to_be(clip: Path, graph_file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.avi"
+    data = clip.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    found = video(cut, graph=graph_file)
+    assert 0 < found["frames"] < FRAMES
+    assert (found["declared"], found["whole"]) == (FRAMES, False)
+    assert "damaged" in run("video", cut, "--graph", graph_file).stderr
+    assert video(clip, graph=graph_file)["whole"]
+    assert video(clip, graph=graph_file, seconds=0.2)["whole"]
+
+
+def test_a_full_disk_is_an_error_and_keeps_what_was_there(clip: Path, graph_file: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: OpenCV says nothing of either."""
+    drawn = tmp_path / "out.mp4"
+    drawn.write_text("earlier")
+    program = (
+        "import resource, signal\nfrom ensemble_fer.app.video import video\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        f"video({str(clip)!r}, graph={str(graph_file)!r}, annotate={str(drawn)!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "could not be written whole" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert drawn.read_text() == "earlier"
+
+
+def test_interrupted_twice_the_files_are_whole_all_the_same(clip: Path, graph_file: Path, tmp_path: Path) -> None:
+    drawn, table = tmp_path / "out.avi", tmp_path / "out.csv"
+    program = (
+        "import os, signal\nfrom ensemble_fer.app import video as module\n"
+        "class Interrupted(module.Tracker):\n"
+        "    count = 0\n"
+        "    def update(self, frame):\n"
+        "        self.count += 1\n"
+        "        if self.count > 5: os.kill(os.getpid(), signal.SIGINT)\n"
+        "        return super().update(frame)\n"
+        "module.Tracker = Interrupted\n"
+        "check = module._check_written\n"
+        "module._check_written = lambda *a: (os.kill(os.getpid(), signal.SIGINT), check(*a))\n"
+        f"places = {{'annotate': {str(drawn)!r}, 'table': {str(table)!r}}}\n"
+        f"found = module.video({str(clip)!r}, graph={str(graph_file)!r}, **places)\n"
+        "assert found['interrupted'] and found['frames'] == 5\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "KeyboardInterrupt" in done.stderr, "after the files are whole Ctrl-C means what it did"
+    assert "AssertionError" not in done.stderr
+    assert len(read(drawn)) == 5
+    assert len(table.read_text().splitlines()) == 6
+
+
+class Camera:
+    """A device that gives frames when it likes, and another size from some frame on."""
+
+    def __init__(self, moments: list[float], sizes: list[tuple[int, int]]) -> None:
+        self.moments, self.sizes, self.number = moments, sizes, -1
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        self.number += 1
+        size = self.sizes[min(self.number, len(self.sizes) - 1)]
+        return self.number < len(self.moments), np.full((*size[::-1], 3), 40 + 20 * self.number, np.uint8)
+
+    def get(self, _: int) -> float:
+        return 1000 * self.moments[self.number]
+
+
+def test_an_uneven_rate_is_kept_in_time(graph_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = [0.0, 0.1, 0.2, 0.6, 1.0]
+    device = Camera(moments, [(96, 64)] * 3 + [(48, 32)])
+
+    @contextmanager
+    def source(_: object) -> Iterator:
+        yield module._Capture(device, 10.0, (96, 64), 0)
+
+    monkeypatch.setattr(module, "_source", source)
+    seen_at = []
+    monkeypatch.setattr(
+        module, "_said", lambda frame, tracks, graph, smoothed, moment, limit: seen_at.append(moment) or []
+    )
+    found = video(tmp_path / "any.avi", graph=graph_file, annotate=tmp_path / "out.avi")
+    assert seen_at == moments
+    assert found["seconds"] == pytest.approx(1.1)
+    shown = [int(frame.mean().round(-1)) for frame in read(tmp_path / "out.avi")]
+    assert shown == [40, 60, 80, 100, 100, 100, 100, 120, 120, 120, 120], "as many pictures as tenths of a second"
 
 
 def test_torch_is_not_needed(clip: Path, graph_file: Path) -> None:

@@ -91,6 +91,27 @@ def test_a_face_that_leaves_is_given_up_and_comes_back_as_another(seen: list[np.
     assert [track.number for track in [tracker.update(frame) for frame in frames][-1]] == [2]
 
 
+def test_a_face_that_searches_miss_is_followed_while_its_window_shows_one(
+    seen: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches that find nothing after the first, as of faces that the first two networks see only now and then."""
+    searches: list[int] = []
+
+    def once(frame: np.ndarray, *rest: object, **more: object) -> object:
+        searches.append(1)
+        found = find(frame, *rest, **more)
+        return found if len(searches) == 1 else found.picked(np.zeros(len(found), bool))
+
+    monkeypatch.setattr(tracking, "find", once)
+    tracker, shared = Tracker(every=4), []
+    for frame in moving(seen[:1], 24):
+        tracks = tracker.update(frame)
+        assert [track.number for track in tracks] == [1]
+        shared.append(overlaps([tracks[0].box], find(frame, SEARCH).boxes[:1]).item())
+    assert len(searches) == 6
+    assert min(shared) > 0.5, "moved on in the frames of searches too"
+
+
 def test_no_face_in_the_window_or_a_window_beside_the_frame() -> None:
     frame = np.full((100, 100, 3), 90, np.uint8)
     assert moved_on(frame, np.array([20, 20, 80, 80], np.float32)) is None
