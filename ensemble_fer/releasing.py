@@ -19,7 +19,7 @@ import numpy as np
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.errors import MissingError
-from ensemble_fer.evaluate.predictions import save_predictions
+from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
 from ensemble_fer.evaluate.tables import with_tables
 from ensemble_fer.export.exporting import GRAPH, export
 from ensemble_fer.export.fusing import RELIABILITY, fuse
@@ -89,6 +89,7 @@ def release(
     graph = export(store, f"ensemble:{ensemble.id}", int8=True, called=NAME)
     shutil.copyfile(graph.file(GRAPH), folder / "ensemble.onnx")
     beside = page.parent / "data" / page.stem
+    _forget_others(folder, beside, {graph.id, ensemble.id, *ensemble.inputs})
     for role in (Role.SELECT, Role.TEST) if look else (Role.SELECT,):
         _keep(store, ensemble, graph, role, folder, beside)
     shutil.copyfile(ensemble.file(RELIABILITY), beside / RELIABILITY)
@@ -97,6 +98,7 @@ def release(
         "members": [path.stem for path in recipes],
         "runs": [run.id for run in runs],
         "ensemble": ensemble.id,
+        "graph": graph.id,
         "rule": RULE,
         "tta": TTA,
         "parameters": kept["parameters"],
@@ -150,6 +152,13 @@ def facts_table(facts: dict) -> str:
     return "\n".join(["| on the select part | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]) + "\n"
 
 
+def _forget_others(folder: Path, beside: Path, sources: set[str]) -> None:
+    """Remove logits of what is not shipped any more: no table may show them beside this graph."""
+    for path in [*folder.glob("*.npz"), *beside.glob("*.npz")]:
+        if load_predictions(path).source not in sources:
+            path.unlink()
+
+
 def _keep(store: Store, ensemble: Artifact, graph: Artifact, role: Role, folder: Path, beside: Path) -> None:
     """Write the logits of a part: the graph's as it is shipped to its folder, the others beside the page."""
     beside.mkdir(parents=True, exist_ok=True)
@@ -159,11 +168,14 @@ def _keep(store: Store, ensemble: Artifact, graph: Artifact, role: Role, folder:
         alone = evaluate(store, f"run:{identity}", role=role, tta=TTA).predictions
         save_predictions(beside / f"{name.removeprefix(PREFIX)}-{role}.npz", alone)
     save_predictions(beside / f"{ENSEMBLE}-{role}.npz", said)
-    save_predictions(folder / f"{NAME}-{role}.npz", _of_graph(store, ensemble, graph, said))
+    save_predictions(folder / f"{NAME}-{role}.npz", _of_graph(store, ensemble, graph, said, folder))
 
 
-def _of_graph(store: Store, ensemble: Artifact, graph: Artifact, said: Predictions) -> Predictions:
-    """What the graph in whole numbers says of the same faces; of the test part a look of its own."""
+def _of_graph(store: Store, ensemble: Artifact, graph: Artifact, said: Predictions, folder: Path) -> Predictions:
+    """What the graph in whole numbers says of the same faces; of the test part a look of its own, counted once."""
+    before = folder / f"{NAME}-{said.role}.npz"
+    if before.is_file() and (kept := load_predictions(before)).source == graph.id:
+        return kept
     run = store.by_id("run", ensemble.inputs[0])
     data, split = store.by_id("data", run.inputs[0]), split_of_run(store.by_id("split", run.inputs[1]))
     test = said.role == Role.TEST

@@ -28,7 +28,7 @@ def test_all_of_it_from_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "recipes").mkdir(parents=True)
     for method, seed in (("none", 0), ("ros", 1)):
         (folder / "recipes" / f"{method}.toml").write_text(RECIPE.format(method, seed))
-    page = "# card\n\n<!-- table:scores:select -->\n\n<!-- end -->\n"
+    page = "# card\n\n<!-- table:scores:select -->\n\n<!-- end -->\n\n<!-- table:scores:test -->\n\n<!-- end -->\n"
     (folder / "README.md").write_text(page)
     results = tmp_path / "results" / "released.md"
     results.parent.mkdir()
@@ -49,11 +49,27 @@ def test_all_of_it_from_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert again["runs"] == facts["runs"], "nothing is trained twice"
     kept = load_predictions(folder / "released-test.npz")
     assert kept.protocol.looks == 4, "two members, the ensemble, and the graph as it is shipped"
+    said = {path.stem: load_predictions(path).source for path in folder.glob("*.npz")}
+    assert set(said.values()) == {again["graph"]}
+    third = release(store, folder, page=results, data=data.id, threads=1, look=True)
+    assert third == again
+    assert load_predictions(folder / "released-test.npz").protocol.looks == 4, "the same graph is not looked at again"
     from ensemble_fer.data.importing import load_faces
 
     graph = open_graph(folder / "ensemble.onnx")
     shown = graph.run(load_faces(data).images[kept.rows])["probabilities"]
     np.testing.assert_allclose(softmax(kept.logits), shown, atol=1e-4)
+
+    # Another member: what was said of the test part by the former ensemble goes from the pages.
+    (folder / "recipes" / "ros.toml").rename(folder / "recipes" / "other.toml")
+    (folder / "recipes" / "other.toml").write_text(RECIPE.format("ros", 5))
+    release(store, folder, page=results, data=data.id, threads=1)
+    assert [path.name for path in folder.glob("*.npz")] == ["released-select.npz"]
+    assert sorted(path.name for path in beside.glob("*.npz")) == [
+        "ensemble-select.npz", "none-select.npz", "none-test.npz", "other-select.npz"
+    ]  # fmt: skip
+    assert "| released " not in (folder / "README.md").read_text().partition("table:scores:test")[2]
+    assert "| ros " not in results.read_text()
 
 
 def test_without_recipes(tmp_path: Path) -> None:

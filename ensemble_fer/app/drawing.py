@@ -72,9 +72,10 @@ def overlay(face: NDArray[np.uint8], shown: NDArray[np.float32]) -> NDArray[np.f
     gray = face.astype(np.float32) / 255
     gray = gray if gray.ndim == 2 else gray.mean(-1)
     # Single pixels of a gradient cannot be seen; a blur of one pixel shows where they gather.
-    strength = np.abs(_blurred(shown))
+    seen = _blurred(shown)
+    strength = np.abs(seen)
     strength = (strength / max(float(strength.max()), 1e-12)) * STRONGEST
-    colour = np.where((shown >= 0)[..., None], FOR, AGAINST)
+    colour = np.where((seen >= 0)[..., None], FOR, AGAINST)
     return (gray[..., None] * (1 - strength[..., None]) + colour * strength[..., None]).clip(0, 1).astype(np.float32)
 
 

@@ -127,14 +127,14 @@ def page_tables(found: dict[str, Any]) -> str:
     lines = [
         f"{kind['cores']} cores of {kind['processor']}, {found['threads']} threads, torch {forms['torch']}.",
         "",
-        "| three VGGNets | batch | mean ms | min | max | p50 | p95 | p99 | faces/s | MB |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| three VGGNets | batch | calls | mean ms | min | max | p50 | p95 | p99 | faces/s | MB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     ten = [{**row, "variant": f"{row['variant']}, ten crops inside"} for row in found["ten_crop"]["rows"]]
     for row in [*forms["rows"], *ten]:
         times = " | ".join(f"{row[f'{key}_ms']:.2f}" for key in ("mean", "min", "max", "p50", "p95", "p99"))
         size = forms["size_mb"].get(row["variant"].partition(",")[0], "")
-        lines.append(f"| {row['variant']} | {row['batch']} | {times} | {row['fps']:,.0f} | {size} |")
+        lines.append(f"| {row['variant']} | {row['batch']} | {row['calls']:,} | {times} | {row['fps']:,.0f} | {size} |")
     lines.append("")
     for batch in sorted({row["batch"] for row in forms["rows"]}):
         ratio = goals(forms["rows"], batch)

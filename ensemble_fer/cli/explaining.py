@@ -26,9 +26,9 @@ def explain(
         typer.Option("--picture", help="Explain the faces of this picture; may be repeated.", metavar="FILE"),
     ] = None,
     mistakes: Annotated[
-        int,
-        typer.Option("--mistakes", min=1, max=10, help="Without pictures: the N surest of each class.", metavar="N"),
-    ] = 4,
+        int | None,
+        typer.Option("--mistakes", min=1, max=10, help="Without pictures: the N surest of each class, 4.", metavar="N"),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,8 +45,10 @@ def explain(
         str | None,
         typer.Option("--resampled", help="For tsne: rows of this resampling; its own.", metavar="R"),
     ] = None,
-    count: Annotated[int, typer.Option("--count", help="For tsne: faces, about.", metavar="N")] = 2000,
-    perplexity: Annotated[float, typer.Option("--perplexity", help="Of t-SNE.", metavar="P")] = 30.0,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="For tsne: faces, about: 2,000.", metavar="N")
+    ] = None,
+    perplexity: Annotated[float | None, typer.Option("--perplexity", help="For tsne: 30.", metavar="P")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what LIME and t-SNE draw.", metavar="N")] = 0,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -57,20 +59,28 @@ def explain(
     by their pixels and as a run sees them, synthetic ones as crosses.
     """
     from ensemble_fer.errors import UsageError
+    from ensemble_fer.explain.explaining import MISTAKES
     from ensemble_fer.explain.explaining import explain as run_explain
 
     check_png("--out", out)
     if method and "tsne" in method:
         if len(method) > 1 or picture or beside:
             raise UsageError("--method tsne draws all faces at once. Give it alone, without --picture and --beside.")
+        if mistakes is not None:
+            raise UsageError("--mistakes: tsne draws training faces, right and wrong. Leave it out.")
         _tsne(open_store(store), name, out, resampled, count, perplexity, seed, as_json)
         return
+    for option, value in (("--resampled", resampled), ("--count", count), ("--perplexity", perplexity)):
+        if value is not None:
+            raise UsageError(f"{option} belongs to --method tsne. Leave it out.")
+    if picture and mistakes is not None:
+        raise UsageError("--mistakes are those of the select part; pictures are no part of it. Leave one of both out.")
     found = run_explain(
         open_store(store),
         name,
         out,
         pictures=picture or (),
-        mistakes=mistakes,
+        mistakes=MISTAKES if mistakes is None else mistakes,
         methods=method or (),
         beside=beside,
         seed=seed,
@@ -87,11 +97,19 @@ def explain(
 
 
 def _tsne(
-    store: Store, name: str, out: Path, resampled: str | None, count: int, perplexity: float, seed: int, as_json: bool
+    store: Store,
+    name: str,
+    out: Path,
+    resampled: str | None,
+    count: int | None,
+    perplexity: float | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     from ensemble_fer.explain.embedding import tsne
 
-    found = tsne(store, name, out, resampled=resampled, count=count, perplexity=perplexity, seed=seed)
+    numbers = {key: value for key, value in (("count", count), ("perplexity", perplexity)) if value is not None}
+    found = tsne(store, name, out, resampled=resampled, seed=seed, **numbers)  # type: ignore[arg-type]
     remark(f"drawn: {out}")
     if as_json:
         print_json(found)

@@ -135,9 +135,9 @@ def bench(
     if as_json:
         print_json(found)
         return
-    columns = ["form", "batch", "mean ms", "min", "max", "p50", "p95", "p99", "faces/s"]
+    columns = ["form", "batch", "calls", "mean ms", "min", "max", "p50", "p95", "p99", "faces/s"]
     rows = [
-        [row["variant"], row["batch"], *(f"{row[f'{key}_ms']:.2f}" for key in KEYS), f"{row['fps']:,.0f}"]
+        [row["variant"], row["batch"], row["calls"], *(f"{row[f'{key}_ms']:.2f}" for key in KEYS), f"{row['fps']:,.0f}"]
         for row in found["rows"]
     ]
     processor = found["machine"]["processor"]

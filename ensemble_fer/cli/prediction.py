@@ -25,8 +25,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    pictures: Annotated[
-        list[Path], typer.Argument(help="Image files of any size and mode, or one folder.", metavar="PICTURE...")
+    given: Annotated[
+        list[str], typer.Argument(help="Image files of any size and mode, or one folder.", metavar="PICTURE...")
     ],
     ensemble: EnsembleOption = None,
     graph: GraphOption = None,
@@ -45,7 +45,11 @@ def predict(
     over, and named.
     """
     from ensemble_fer.app.prediction import predict as run_predict
+    from ensemble_fer.errors import UsageError
 
+    if not all(name.strip() for name in given):
+        raise UsageError("an empty name is no picture. Name one or more files, or a folder; . is the one you are in.")
+    pictures = [Path(name) for name in given]
     chosen = chosen_graph(store, ensemble, graph)
     check_places(pictures, chosen, annotate, csv)
     found = run_predict(pictures, graph=chosen, threshold=threshold, threads=threads, quiet=False)

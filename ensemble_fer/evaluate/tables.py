@@ -25,6 +25,7 @@ from ensemble_fer.types import CLASSES, Predictions, Role
 
 Named = dict[str, Predictions]
 
+NOTHING = "Nothing was scored here yet."
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[^ ]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 _SEED = re.compile(r"(?P<name>.+)-s(?P<seed>\d+)")
 _METRICS = ("accuracy", "macro_f1")
@@ -191,10 +192,21 @@ def with_tables(page: str, folder: str | Path) -> str:
         if role and role not in list(Role):
             raise unknown_name("part", role, [str(r) for r in Role])
         if role not in parts:
-            parts[role] = read_folder(folder, role or None)
-        return f"{found[1]}\n{TABLES[name](parts[role])}\n\n{found[4]}"
+            parts[role] = _named(folder, role)
+        return f"{found[1]}\n{TABLES[name](parts[role]) if parts[role] else NOTHING}\n\n{found[4]}"
 
     return _BLOCK.sub(made_again, page)
+
+
+def _named(folder: str | Path, role: str) -> Named:
+    """The predictions of a part; none of a part that was named and has none, if there are any of another."""
+    try:
+        return read_folder(folder, role or None)
+    except MissingError:
+        if not role:
+            raise
+        read_folder(folder)
+        return {}
 
 
 def _recipes(named: Named) -> dict[str, list[Predictions]]:

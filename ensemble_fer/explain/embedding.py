@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ensemble_fer.data.derived import source_of
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.errors import UsageError
 from ensemble_fer.explain.explaining import images_of, runs_of
 from ensemble_fer.files import write_atomic
 from ensemble_fer.models import Member
 from ensemble_fer.resample import load_resampling
+from ensemble_fer.resample.resampling import check_lineage
 from ensemble_fer.scoring import find_source, split_of_run
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import load_member, own_code
@@ -27,6 +29,8 @@ COMPONENTS = 50
 """To which faces and embeddings are brought by principal components before (van der Maaten & Hinton 2008)."""
 FEWEST, MOST = 50, 20_000
 BATCH = 256
+RESAMPLING = 3
+"""Where among a run's inputs the resampling is that it was trained on."""
 COLOURS = ("#d7263d", "#7a9e1e", "#6f4e9c", "#e8a317", "#2f6fb3", "#e36f1e", "#6b7280")
 
 
@@ -39,13 +43,16 @@ class Points:
     pixels, embeddings : float32 [n, 2]
     labels : uint8 [n]
     synthetic : bool [n]
-        Which were made of two faces, or copies of one that were transformed.
+        Which a balancing method has made: of two faces, or copies of one, as it was or transformed.
+    alike : int64 [n]
+        The first point with the same pixels.
     """
 
     pixels: NDArray[np.float32]
     embeddings: NDArray[np.float32]
     labels: NDArray[np.uint8]
     synthetic: NDArray[np.bool_]
+    alike: NDArray[np.int64]
 
 
 def tsne(
@@ -82,12 +89,14 @@ def tsne(
     -------
     dict
         ``path``, ``faces``, ``synthetic``, and for both maps ``neighbours``: of how many faces, in per cent, the
-        nearest in the map is of the same class.
+        nearest in the map that has other pixels is of the same class.
 
     Raises
     ------
     UsageError
-        An unknown name, or numbers out of range.
+        An unknown name, numbers out of range, or a resampling of another set.
+    SplitMisuse
+        The resampling holds faces that were not in training.
     """
     if not FEWEST <= count <= MOST or not 0 < perplexity < count / 3:
         raise UsageError(
@@ -95,7 +104,12 @@ def tsne(
         )
     run = runs_of(store, find_source(store, name))[0]
     images, rows, labels, synthetic = _training_rows(store, run, resampled, count, seed)
+    if len(rows) <= 3 * perplexity:
+        raise UsageError(
+            f"perplexity {perplexity:g}: expected below a third of the faces, of which there are {len(rows)}."
+        )
     faces = images(rows)
+    alike = _first_alike(faces)
     with own_code([run], "explaining"):
         inside = embeddings_of(load_member(run), faces)
     points = Points(
@@ -103,6 +117,7 @@ def tsne(
         _placed(inside, perplexity, seed),
         labels,
         synthetic,
+        alike,
     )
     figure(points, out, name=store.name_of(run))
     return {
@@ -110,8 +125,8 @@ def tsne(
         "faces": len(labels),
         "synthetic": int(synthetic.sum()),
         "neighbours": {
-            "pixels": _alike(points.pixels, labels),
-            "embeddings": _alike(points.embeddings, labels),
+            "pixels": _alike(points.pixels, labels, alike),
+            "embeddings": _alike(points.embeddings, labels, alike),
         },
     }
 
@@ -119,21 +134,26 @@ def tsne(
 def _training_rows(store: Store, run: Artifact, resampled: str | None, count: int, seed: int) -> tuple[Any, ...]:
     """A function that gives pixels of rows, the rows that are shown, their labels, and which are synthetic."""
     images = images_of(store, run)
-    name = resampled or run.spec["recipe"]["resampling"]
     rng = np.random.default_rng(seed)
-    if name == "none":
-        own = split_of_run(store.by_id("split", run.inputs[1])).train_rows
+    split = split_of_run(store.by_id("split", run.inputs[1]))
+    if (resampled or run.spec["recipe"]["resampling"]) == "none":
+        own = split.train_rows
         labels = load_faces(store.by_id("data", run.inputs[0])).labels[own]
         shown = _drawn(labels, count, rng)
         return (lambda rows: images[own[rows]]), shown, labels[shown], np.zeros(len(shown), bool)
-    made = load_resampling(store.get("resampling", name))
+    stored = store.get("resampling", resampled) if resampled else store.by_id("resampling", run.inputs[RESAMPLING])
+    data = store.by_id("data", run.inputs[0])
+    if stored.inputs[0] not in (data.id, source_of(store, data).id):
+        raise UsageError(f"resampling {store.name_of(stored)} is of another set than run {store.name_of(run)}.")
+    made = load_resampling(stored)
+    check_lineage(made, split)
     shown = _drawn(made.labels, count, rng)
     kinds = made.kind[shown]
     return (
         (lambda rows: made.pixels(images, rows)),
         shown,
         made.labels[shown],
-        np.isin(kinds, (Kind.SYNTHETIC, Kind.AUGMENTED)),
+        kinds != Kind.ORIGINAL,
     )
 
 
@@ -186,12 +206,19 @@ def _placed(values: NDArray[np.float32], perplexity: float, seed: int) -> NDArra
         return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced).astype(np.float32)
 
 
-def _alike(points: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
-    """Per cent of points whose nearest other point is of the same class."""
+def _first_alike(faces: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """For each face the first with the same pixels: a copy says nothing of how faces lie."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(face.tobytes(), number) for number, face in enumerate(faces)], np.int64)
+
+
+def _alike(points: NDArray[np.float32], labels: NDArray[np.uint8], alike: NDArray[np.int64]) -> float:
+    """Per cent of points whose nearest point with other pixels is of the same class; copies count once."""
     from sklearn.neighbors import NearestNeighbors
 
-    nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(return_distance=False)[:, 0]
-    return round(100 * float((labels == labels[nearest]).mean()), 1)
+    own = np.flatnonzero(alike == np.arange(len(alike)))
+    nearest = NearestNeighbors(n_neighbors=1).fit(points[own]).kneighbors(return_distance=False)[:, 0]
+    return round(100 * float((labels[own] == labels[own][nearest]).mean()), 1)
 
 
 def figure(points: Points, path: str | Path, *, name: str = "", dpi: int = 180) -> Path:
@@ -212,7 +239,7 @@ def figure(points: Points, path: str | Path, *, name: str = "", dpi: int = 180) 
                 style = {"linewidths": 0.6} if synthetic else {"linewidths": 0}
                 known = word if not synthetic else None
                 panel.scatter(*own.T, s=9, c=colour, marker=mark, alpha=0.75, label=known, **style)
-        panel.set_title(f"{title}: nearest alike {_alike(places, points.labels):.0f} %", fontsize=10)
+        panel.set_title(f"{title}: nearest alike {_alike(places, points.labels, points.alike):.0f} %", fontsize=10)
         panel.set_xticks([])
         panel.set_yticks([])
     if points.synthetic.any():

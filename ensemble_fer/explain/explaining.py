@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from ensemble_fer.app.pictures import read_faces
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.ensemble import Combination, combination_from, plain
-from ensemble_fer.errors import MissingError, UsageError, unknown_name
+from ensemble_fer.errors import MissingError, SplitMisuse, UsageError, unknown_name
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.explain.attribution import METHODS, Subject, attribute
 from ensemble_fer.explain.sheets import Strip, contact_sheet
 from ensemble_fer.runtime import progress
-from ensemble_fer.scoring import SELECT, check_select, find_source
+from ensemble_fer.scoring import SELECT, check_select, find_source, split_of_run
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train import load_member, own_code
 from ensemble_fer.types import CLASSES, softmax
@@ -54,7 +54,7 @@ def explain(
         Keys of ``METHODS``: all of them for pictures, saliency for mistakes by default.
     beside : str, optional
         A second run or ensemble, trained on another version of the same set, as aligned faces: it explains the same
-        faces beside the first, as it sees them. For the mistakes of the first.
+        faces beside the first, as it sees them, for the class that the first answers. For the mistakes of the first.
     seed : int
         Of what LIME draws.
     quiet : bool
@@ -120,6 +120,24 @@ def images_of(store: Store, source: Artifact) -> NDArray[np.uint8]:
     return load_faces(store.by_id("data", run.inputs[0])).images
 
 
+def _faces(store: Store, source: Artifact, first: Artifact) -> NDArray[np.uint8]:
+    """The faces as a source was trained to see them; raises unless they are those of ``first``, and unseen by both."""
+    check_select(store, source)
+    (own, split), (wanted, part) = (
+        (load_faces(store.by_id("data", run.inputs[0])), split_of_run(store.by_id("split", run.inputs[1])))
+        for run in (runs_of(store, source)[0], runs_of(store, first)[0])
+    )
+    for of in ("labels", "usage"):
+        if not np.array_equal(getattr(own, of), getattr(wanted, of)):
+            raise UsageError("both must be trained on versions of one set: these do not show the same faces.")
+    if np.isin(part.select_rows, split.train_rows).any():
+        raise SplitMisuse(
+            f"{store.name_of(source)} was trained on faces that the select part of {store.name_of(first)} holds. "
+            "Train both on the same split."
+        )
+    return own.images
+
+
 def _maps(
     subject: Subject, faces: NDArray[np.uint8], classes: NDArray[np.integer], methods: Sequence[str], seed: int
 ) -> list[list[NDArray[np.float32]]]:
@@ -156,11 +174,9 @@ def _of_mistakes(
     store: Store, sources: Sequence[Artifact], count: int, methods: Sequence[str], seed: int, quiet: bool
 ) -> tuple[list, list[dict]]:
     first = sources[0]
-    check_select(store, first)
+    check_select(store, first)  # before its predictions, which it then has not
     predictions = load_predictions(first.file(SELECT))
-    images = [images_of(store, source) for source in sources]
-    if len({len(each) for each in images}) > 1:
-        raise UsageError("both must be trained on versions of one set: they have different numbers of faces.")
+    images = [_faces(store, source, first) for source in sources]
     subjects = [subject_of(store, source) for source in sources]
     shares = softmax(predictions.logits)
     answers = shares.argmax(1)
@@ -177,7 +193,7 @@ def _of_mistakes(
             ]
             for i, place in enumerate(surest):
                 answer, share = CLASSES[answers[place]], float(shares[place, answers[place]])
-                titles = [f"{answer} {100 * share:.0f} %", *[f"by {store.name_of(s)}"[:24] for s in sources[1:]]]
+                titles = [f"{answer} {100 * share:.0f} %", *[f"same, {store.name_of(s)}"[:24] for s in sources[1:]]]
                 strips += [
                     Strip(own[predictions.rows[place]], maps[i], title)
                     for own, maps, title in zip(images, each, titles, strict=True)

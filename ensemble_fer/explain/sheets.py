@@ -50,7 +50,7 @@ def contact_sheet(
     rows : sequence of (str, sequence of Strip)
         What stands at the left of a row, and its strips, each with as many maps as any other.
     heads : sequence of str
-        Over the first row: what each picture of a strip is.
+        Under the last row: what each picture of a strip is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

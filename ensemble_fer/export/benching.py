@@ -78,7 +78,7 @@ def bench(
         No members, an unknown form, or numbers below 1.
     """
     unknown = [name for name in variants if name not in VARIANTS]
-    if unknown or not members or not batches or min(batches) < 1 or seconds <= 0 or tta not in TTA:
+    if unknown or not variants or not members or not batches or min(batches) < 1 or seconds <= 0 or tta not in TTA:
         raise UsageError(
             f"expected members, batches of 1 or more, some of {', '.join(VARIANTS)} and an augmentation among "
             f"{', '.join(TTA)}; found members {', '.join(members) or 'none'}, batches {list(batches)}, "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,8 +17,8 @@ from ensemble_fer.app.drawing import annotated, save_annotated, table_of
 from ensemble_fer.app.prediction import predict
 from ensemble_fer.data.synthetic import draw_faces
 from ensemble_fer.detector.finding import cut_out, find, framed
-from ensemble_fer.errors import BadData, UsageError
-from ensemble_fer.export.session import open_graph
+from ensemble_fer.errors import BadData, MissingError, UsageError
+from ensemble_fer.export.session import Graph, open_graph
 from ensemble_fer.types import CLASSES
 from tests.cli.running import run
 from tests.detector.test_finding import scene
@@ -67,19 +69,41 @@ def test_small_pictures_and_those_without_a_face_are_used_whole(graph_file: Path
     for name, side in (("small", 64), ("larger", 65)):
         Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / f"{name}.png")
     Image.new("L", (200, 120), 90).save(tmp_path / "empty.png")
-    small, empty = predict([tmp_path / "small.png", tmp_path / "empty.png"], graph=graph_file)
+    small, larger, empty = predict(
+        [tmp_path / f"{name}.png" for name in ("small", "larger", "empty")], graph=graph_file
+    )
+    assert [f["found"] for f in larger["faces"]] == [True], "65 pixels are searched"
     assert [(f["found"], f["box"]) for f in small["faces"]] == [(False, [0, 0, 64, 64])]
     assert [(f["found"], f["box"]) for f in empty["faces"]] == [(False, [40, 0, 160, 120])]
 
 
+class Says:
+    """A session that gives each face's first class a probability."""
+
+    def __init__(self, session: Any, shares: tuple[float, ...]) -> None:
+        self.session, self.shares = session, shares
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run(self, names: list[str], feeds: dict) -> list[np.ndarray]:
+        given = np.array(self.shares[: len(feeds["faces"])], np.float64)[:, None]
+        rows = np.concatenate([given, np.repeat((1 - given) / 6, 6, axis=1)], axis=1)
+        return [rows for _ in names]
+
+
 def test_abstaining_is_for_calibrated_probabilities(graph_file: Path, calibrated: Path, photograph: Path) -> None:
-    def told(graph: Path, threshold: float | None = None) -> list[tuple[float, bool]]:
+    def told(graph: Path | Graph, threshold: float | None = None) -> list[tuple[float, bool]]:
         faces = predict(photograph, graph=graph, threshold=threshold)[0]["faces"]
         assert all(f["label"] == max(f["probabilities"], key=f["probabilities"].get) for f in faces)
         return [(max(f["probabilities"].values()), f["abstained"]) for f in faces]
 
     assert not any(abstained for _, abstained in told(graph_file))
     assert all(abstained == (p < 0.5) for p, abstained in told(calibrated))
+    known = open_graph(calibrated)
+    assert told(replace(known, session=Says(known.session, (0.49, 0.51, 0.3, 0.9)))) == [
+        (0.49, True), (0.51, False), (0.3, True), (0.9, False)
+    ]  # fmt: skip
     middle = float(np.median([p for p, _ in told(graph_file)])) + 1e-9
     found = told(graph_file, middle)
     assert {abstained for _, abstained in found} == {True, False}
@@ -139,7 +163,10 @@ def test_the_command_writes_table_and_pictures(graph_file: Path, photograph: Pat
     found = json.loads(done.stdout)
     assert (tmp_path / "o/t.csv").read_text() == table_of(found)
     assert (tmp_path / "o/drawn.png").is_file()
-    folder = run("predict", tmp_path, "--graph", graph_file, "--annotate", tmp_path / "all", "--store", tmp_path / "s")
+    (tmp_path / "in").mkdir()
+    for path in (photograph, tmp_path / "o/drawn.png"):
+        (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
+    folder = run("predict", tmp_path / "in", "--graph", graph_file, "--annotate", tmp_path / "all")
     assert folder.exit_code == 0, folder.output
     assert {path.name for path in (tmp_path / "all").iterdir()} == {"photograph.png", "drawn.png"}
     wrong = run(
@@ -151,7 +178,7 @@ def test_the_command_writes_table_and_pictures(graph_file: Path, photograph: Pat
         kept = photograph.read_bytes()
         over = run("predict", photograph, "--graph", graph_file, "--annotate", out)
         assert over.exit_code == 2
-        assert "write over the picture" in over.stderr
+        assert "written over what is read" in over.stderr
         assert photograph.read_bytes() == kept
     assert run("predict", photograph, "--graph", graph_file, "--ensemble", "any").exit_code == 2
 
@@ -159,3 +186,54 @@ def test_the_command_writes_table_and_pictures(graph_file: Path, photograph: Pat
 def test_long_pictures_are_not_blown_up(graph_file: Path) -> None:
     faces = [{"box": [0, 0, 1, 1], "label": "happy", "probabilities": {"happy": 1.0}, "abstained": False}]
     assert annotated(np.zeros((1, 20_000), np.uint8), faces).size == (20_000, 1)
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    graph_file: Path, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ensemble_fer.app import prediction
+
+    monkeypatch.setattr(prediction, "predict", lambda *_, **__: pytest.fail("began to work"))
+    folder, graph = tmp_path / "in", tmp_path / "graph.onnx"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(photograph.read_bytes())
+    graph.write_bytes(graph_file.read_bytes())
+    (tmp_path / "file").write_text("")
+    for given, more, text in (
+        (photograph, ["--csv", photograph], "over what is read"),
+        (photograph, ["--csv", graph, "--graph", graph], "over what is read"),
+        (folder, ["--csv", folder / "a.png"], "over what is read"),
+        (photograph, ["--csv", folder], "a folder is there"),
+        (photograph, ["--csv", tmp_path / "file" / "x.csv"], "no folder to write to"),
+        (photograph, ["--csv", tmp_path / "s.png", "--annotate", tmp_path / "s.png"], "over --csv"),
+        (folder, ["--annotate", tmp_path / "file"], "no folder to write to"),
+        (folder, ["--annotate", folder / "drawn"], "elsewhere"),
+    ):
+        answer = run("predict", given, *more, *([] if "--graph" in more else ["--graph", graph_file]))
+        assert answer.exit_code == 2, (more, answer.stderr)
+        assert text in answer.stderr
+    assert run("predict", "", "--graph", graph_file).exit_code == 2
+
+
+def test_pictures_of_one_name_are_drawn_under_numbers() -> None:
+    from ensemble_fer.cli.prediction import drawn_at
+
+    places = drawn_at(Path("out"), ["a/x.png", "b/x.jpg", "x-2.png", "c/x.png", "y.png"])
+    assert [place.name for place in places] == ["x.png", "x-2.png", "x-2-2.png", "x-3.png", "y.png"]
+    many = drawn_at(Path("out"), ["x.png"] * 20_000)
+    assert len(set(many)) == 20_000
+
+
+def test_a_path_that_goes_on_below_a_file_is_missing_like_any_other(graph_file: Path, photograph: Path) -> None:
+    with pytest.raises(MissingError, match="2 of 2 picture files missing"):
+        predict([photograph / "x", photograph.with_name("none.png")], graph=graph_file)
+
+
+def test_metadata_that_cannot_be_read_is_said_to_be_so(graph_file: Path, tmp_path: Path) -> None:
+    for key, value in (("labels", "{"), ("members", "3"), ("stamp", "[]"), ("combination", "null")):
+        proto = onnx.load(graph_file)
+        about = {each.key: each.value for each in proto.metadata_props}
+        onnx.helper.set_model_props(proto, {**about, key: value})
+        onnx.save(proto, tmp_path / "odd.onnx")
+        with pytest.raises(UsageError, match="metadata cannot be read"):
+            open_graph(tmp_path / "odd.onnx")

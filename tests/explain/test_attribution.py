@@ -9,6 +9,7 @@ from torch import nn
 
 from ensemble_fer.ensemble import plain
 from ensemble_fer.errors import UsageError
+from ensemble_fer.explain import attribution
 from ensemble_fer.explain.attribution import LEAST_MAP, METHODS, Subject, attribute, cam_layer
 from ensemble_fer.models import build
 from ensemble_fer.models.member import Member, conv_bn
@@ -95,6 +96,90 @@ def test_the_evidence_is_found_where_it_is(method: str) -> None:
         assert shown[26:32, 26:32].mean() > 0, "dark where brightness counts against it speaks for it"
 
 
+class Bright(nn.Module):
+    """Two maps of a crop, its brightness and its darkness; class 0 has the mean of the first, class 1 of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(1, 2, 1)
+        self.head = nn.Linear(1, 1)
+        with torch.no_grad():
+            self.maps.weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+            nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = torch.relu(self.maps(x)).mean((2, 3))
+        return torch.cat([4 * seen, torch.zeros(len(x), 5)], 1)
+
+
+def test_grad_cam_finds_the_evidence_with_its_sign() -> None:
+    subject = Subject.of_member(Member(Bright(), 48))
+    half = np.full((1, 48, 48), 220, np.uint8)
+    half[0, :, 24:] = 30
+    for label, bright in ((0, True), (1, False)):
+        (shown,) = attribute(subject, half, np.array([label]), "grad_cam")
+        inside, outside = (shown[:, :20], shown[:, 28:])[:: 1 if bright else -1]
+        assert inside.mean() > 0.9
+        assert outside.mean() < 0.1
+
+
+def test_grad_cam_is_what_its_paper_says() -> None:
+    """The maps of the layer, each by the mean of its gradient, summed, without what is below 0."""
+    network = member()
+    given = torch.from_numpy(faces(1)).float()
+    layer = cam_layer(network, given)
+    kept: list[torch.Tensor] = []
+    hook = layer.register_forward_hook(lambda module, into, out: kept.append(out))
+    logits = network(given)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits[0, 3], kept[0])
+    cam = torch.relu((gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True)).detach()
+    cam = nn.functional.interpolate(cam, (40, 40), mode="bilinear", align_corners=False)[0, 0].numpy()
+    (shown,) = attribute(Subject.of_member(network), faces(1), np.array([3]), "grad_cam")
+    np.testing.assert_allclose(shown[4:44, 4:44], cam / cam.max(), atol=1e-5)
+    assert shown[:4].max() == 0
+
+
+@pytest.mark.parametrize("name", ["compact", "resnet14", "resnet_compact", "googlenet48"])
+def test_grad_cam_takes_whole_blocks_not_branches(name: str) -> None:
+    """Held at what it gave for one face, the layer makes every other face that face."""
+    torch.manual_seed(0)
+    network = settle(build(name, 0.0), drawn()[0])
+    one, other = torch.from_numpy(faces(2)).float().split(1)
+    layer = cam_layer(network, one)
+    kept: list[torch.Tensor] = []
+    hook = layer.register_forward_hook(lambda module, into, out: kept.append(out))
+    with torch.no_grad():
+        answer = network(one)
+    hook.remove()
+    hook = layer.register_forward_hook(lambda module, into, out: kept[0])
+    with torch.no_grad():
+        torch.testing.assert_close(network(other), answer)
+    hook.remove()
+    assert not torch.allclose(network(other), answer)
+
+
+def test_integrated_gradients_add_up_to_what_they_explain() -> None:
+    subject = Subject.of_member(member())
+    given, wanted = torch.from_numpy(faces()).float(), torch.tensor([0, 3, 5])
+    maps = METHODS["integrated_gradients"](subject, given, wanted)
+    grey = torch.full_like(given, 127.5)
+    with torch.no_grad():
+        rise = (subject.scores(given) - subject.scores(grey)).gather(1, wanted[:, None])[:, 0]
+    torch.testing.assert_close(maps.sum((1, 2)).detach(), rise, rtol=0.03, atol=0.01)
+
+
+def test_lime_counts_what_is_nearly_whole_more() -> None:
+    weights = [
+        attribution._near(None, None, torch.arange(64)[None] < shown)  # type: ignore[arg-type]
+        for shown in (64, 60, 32, 6, 0)
+    ]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] == 1
+    assert weights[2] == pytest.approx(0.503, abs=0.001), "half of the patches, as the authors' kernel has it"
+    assert weights[3] < 0.03
+
+
 def test_of_an_ensemble_and_of_one_member_alone() -> None:
     one, two = member(0), member(1)
     wanted = np.array([0, 3, 5])
@@ -105,7 +190,9 @@ def test_of_an_ensemble_and_of_one_member_alone() -> None:
         maps = attribute(together, faces(), wanted, method)
         alone = attribute(Subject.of_member(one), faces(), wanted, method)
         assert np.abs(maps - alone).max() > 0.1
-    mean = sum(attribute(Subject.of_member(m), faces(), wanted, "grad_cam") for m in (one, two))
+    both = [attribute(Subject.of_member(m), shown, wanted, "grad_cam")[:, :, ::step]
+            for m in (one, two) for step, shown in ((1, faces()), (-1, faces()[:, :, ::-1]))]  # fmt: skip
+    mean = sum(both)
     np.testing.assert_allclose(
         attribute(together, faces(), wanted, "grad_cam"), mean / mean.max((1, 2))[:, None, None], atol=1e-4
     )
