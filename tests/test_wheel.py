@@ -53,7 +53,7 @@ def test_what_the_wheel_holds(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("ensemble_fer/released/")}
     kept = [path for path in (ROOT / "artifacts/released").rglob("*") if path.is_file()]
-    for name in ("ensemble.onnx", "README.md", "facts.json", "released-select.npz", "released-test.npz"):
+    for name in ("ensemble.onnx", "README.md", "facts.json", "released-select.npz"):
         assert f"ensemble_fer/released/{name}" in inside
     assert len([name for name in inside if name.endswith(".toml")]) >= 2
     assert inside == {f"ensemble_fer/released/{path.relative_to(ROOT / 'artifacts/released')}" for path in kept}

@@ -248,11 +248,12 @@ class _Capture:
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """RGB frames until the end."""
+        cv2 = _opencv()
         while True:
             good, frame = self.device.read()
             if not good:
                 return
-            yield np.ascontiguousarray(frame[:, :, ::-1])
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
     def moment(self, number: int, before: float) -> float:
         """Seconds of the frame just read into the file, by its own clock where that goes forward."""

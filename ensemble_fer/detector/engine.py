@@ -28,6 +28,8 @@ def nets(threads: int | None = None) -> dict[str, Any]:
     options.intra_op_num_threads = threads or cpu_count()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Three networks and whatever reads the faces take turns: threads that wait busily would be in each other's way.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return {
         name: onnxruntime.InferenceSession(str(FOLDER / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
         for name in NETS

@@ -63,13 +63,12 @@ def cut_out(picture: NDArray[np.uint8], squares: NDArray[np.float64]) -> NDArray
     """
     from PIL import Image
 
-    gray = picture if picture.ndim == 2 else np.asarray(Image.fromarray(picture).convert("L"))
-    height, width = gray.shape
+    height, width = picture.shape[:2]
     faces = np.empty((len(squares), SIDE, SIDE), np.uint8)
     for face, (left, top, right, bottom) in zip(faces, squares, strict=True):
         # Whole pixels around the square, each taken from the nearest that the picture has.
         x, y = np.arange(math.floor(left), math.ceil(right)), np.arange(math.floor(top), math.ceil(bottom))
-        around = gray[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)]
+        around = Image.fromarray(picture[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)]).convert("L")
         box = (left - x[0], top - y[0], right - x[0], bottom - y[0])
-        face[:] = np.asarray(Image.fromarray(around).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+        face[:] = np.asarray(around.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
     return faces
