@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def _write(store: Store, folder: Path, asked: _Request, identity: str, quiet: bo
         graph = _graph(folder / GRAPH, asked, images, identity, quiet)
     save_predictions(folder / SELECT, combined)
     if fitted.calibration:
-        reliability_figure(fitted.calibration["ensemble"], folder / RELIABILITY, name=f"{by.rule} of {', '.join(runs)}")
+        reliability_figure(fitted.calibration["ensemble"], folder / RELIABILITY, name=_called(by.rule, list(runs)))
     metrics = {
         "members": list(runs),
         "combination": by.to_dict(),
@@ -214,6 +214,12 @@ def _graph(path: Path, asked: _Request, images: NDArray[np.uint8], identity: str
         "latency": latency,
         "size_mb": round(path.stat().st_size / 1e6, 2),
     }
+
+
+def _called(rule: str, members: Sequence[str]) -> str:
+    """The heading of a figure: the members by name, or how many where their names have no room."""
+    named = f"{rule} of {', '.join(members)}"
+    return named if len(named) <= 60 else f"{rule} of {len(members)} members"
 
 
 def _by_name(calibration: dict[str, dict], names: dict[str, str]) -> dict[str, dict]:

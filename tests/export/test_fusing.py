@@ -157,3 +157,10 @@ def test_requests_that_make_no_sense(store: Store, trio: list[str]) -> None:
     with pytest.raises(UsageError, match="cannot be a name"):
         fuse(store, trio, name="no/name")
     assert store.ids("ensemble") == []
+
+
+def test_a_heading_has_room_for_its_words() -> None:
+    from ensemble_fer.export.fusing import _called
+
+    assert _called("mean", ["a", "b"]) == "mean of a, b"
+    assert _called("mean", ["a-long-name-of-a-run-s0", "a-long-name-of-a-run-s1", "c"]) == "mean of 3 members"
