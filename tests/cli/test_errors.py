@@ -103,7 +103,7 @@ def test_wrong_usage_exits_2(tmp_path: Path, arguments: list[str]) -> None:
         ["data", "import", "nothing-here.csv"],
         ["resample", "--method", "ros"],
         ["leaderboard"],
-        ["predict", "face.png"],
+        ["predict", "face.png", "--graph", "none.onnx"],
         ["train", "--recipe", "nothing-here.toml"],
     ],
 )

@@ -163,4 +163,7 @@ def test_a_heading_has_room_for_its_words() -> None:
     from ensemble_fer.export.fusing import _called
 
     assert _called("mean", ["a", "b"]) == "mean of a, b"
-    assert _called("mean", ["a-long-name-of-a-run-s0", "a-long-name-of-a-run-s1", "c"]) == "mean of 3 members"
+    assert (
+        _called("mean", ["a-long-name-of-a-run-s0", "a-long-name-of-a-run-s1", "a-long-name-of-a-run-s2"])
+        == "mean of 3 members"
+    )
