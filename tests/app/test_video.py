@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ensemble_fer.app import footage
 from ensemble_fer.app import video as module
-from ensemble_fer.app.video import HEAD, Smoothed, video
+from ensemble_fer.app.footage import HEAD
+from ensemble_fer.app.video import Smoothed, video
 from ensemble_fer.errors import BadData, MissingError, UsageError
 from ensemble_fer.export.session import open_graph
 from ensemble_fer.types import CLASSES
@@ -178,7 +180,7 @@ def test_bad_sources_and_numbers_say_what_to_do(clip: Path, graph_file: Path, tm
 def test_places_that_cannot_be_written_are_refused_before_the_work(
     clip: Path, graph_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_source", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(module, "opened_source", lambda *_: pytest.fail("began to work"))
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").write_text("")
     places = (
@@ -254,8 +256,8 @@ def test_interrupted_twice_the_files_are_whole_all_the_same(clip: Path, graph_fi
         "        if self.count > 5: os.kill(os.getpid(), signal.SIGINT)\n"
         "        return super().update(frame)\n"
         "module.Tracker = Interrupted\n"
-        "check = module._check_written\n"
-        "module._check_written = lambda *a: (os.kill(os.getpid(), signal.SIGINT), check(*a))\n"
+        "from ensemble_fer.app import footage\ncheck = footage.check_written\n"
+        "footage.check_written = lambda *a: (os.kill(os.getpid(), signal.SIGINT), check(*a))\n"
         f"places = {{'annotate': {str(drawn)!r}, 'table': {str(table)!r}}}\n"
         f"found = module.video({str(clip)!r}, graph={str(graph_file)!r}, **places)\n"
         "assert found['interrupted'] and found['frames'] == 5\n"
@@ -289,9 +291,9 @@ def test_an_uneven_rate_is_kept_in_time(graph_file: Path, tmp_path: Path, monkey
 
     @contextmanager
     def source(_: object) -> Iterator:
-        yield module._Capture(device, 10.0, (96, 64), 0)
+        yield footage.Footage(device, 10.0, (96, 64), 0)
 
-    monkeypatch.setattr(module, "_source", source)
+    monkeypatch.setattr(module, "opened_source", source)
     seen_at = []
     monkeypatch.setattr(
         module, "_said", lambda frame, tracks, graph, smoothed, moment, limit: seen_at.append(moment) or []
@@ -300,7 +302,25 @@ def test_an_uneven_rate_is_kept_in_time(graph_file: Path, tmp_path: Path, monkey
     assert seen_at == moments
     assert found["seconds"] == pytest.approx(1.1)
     shown = [int(frame.mean().round(-1)) for frame in read(tmp_path / "out.avi")]
-    assert shown == [40, 60, 80, 100, 100, 100, 100, 120, 120, 120, 120], "as many pictures as tenths of a second"
+    assert shown == [40, 60, 80, 80, 80, 80, 100, 100, 100, 100, 120], "each at its time, until the next one came"
+
+
+def test_a_gap_without_end_is_shown_for_some_seconds_alone(
+    graph_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a file whose clock leaps: what follows goes on at its own pace."""
+    device = Camera([0.0, 1e6, 1e6 + 0.1, 1e6 + 0.2], [(96, 64)])
+
+    @contextmanager
+    def source(_: object) -> Iterator:
+        yield footage.Footage(device, 10.0, (96, 64), 0)
+
+    monkeypatch.setattr(module, "opened_source", source)
+    video(tmp_path / "any.avi", graph=graph_file, annotate=tmp_path / "out.avi")
+    shown = [int(frame.mean().round(-1)) for frame in read(tmp_path / "out.avi")]
+    longest = int(10 * footage.LONGEST_STILL)
+    assert shown[:-3] == [40] * (longest + 1), "itself, and the longest that it may stand"
+    assert shown[-3:] == [60, 80, 100]
 
 
 def test_torch_is_not_needed(clip: Path, graph_file: Path) -> None:
