@@ -22,7 +22,11 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is either the old one or the whole new one, synced to disk."""
+    """Write a file so that it is either the old one or the whole new one, synced to disk.
+
+    A link stays one: what it points to is written.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are for their owner alone, ours have the permissions that others have here.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble_fer.errors import StoreError
-from ensemble_fer.files import load_arrays, partial_file, save_arrays
+from ensemble_fer.files import load_arrays, partial_file, save_arrays, write_atomic
 
 
 def test_arrays_come_back_as_they_were_and_read_only(tmp_path):
@@ -90,3 +90,14 @@ def test_a_partial_file_gets_its_name_when_it_is_whole(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["out.csv"]
     with partial_file(None) as partial:
         assert partial is None
+
+
+def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "table.csv", tmp_path / "there" / "real.csv"
+    link.symlink_to(target)  # to nothing yet
+    for content in ("first", "second"):
+        write_atomic(link, content)
+        assert link.is_symlink()
+        assert target.read_text() == content
+    assert [path.name for path in target.parent.iterdir()] == ["real.csv"]

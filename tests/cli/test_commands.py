@@ -264,6 +264,19 @@ def test_a_kill_exits_130(drawn: Path, tmp_path: Path) -> None:
         assert error.startswith("error: interrupted")
 
 
+def test_ctrl_c_while_the_commands_are_imported_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "ensemble_fer", "--help"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted.\n")
+
+
 def test_values_are_made_plain_for_json() -> None:
     import numpy as np
 
