@@ -216,15 +216,20 @@ def _statistics(seconds: list[float], batch: int) -> dict[str, Any]:
     }
 
 
-def goals(rows: Sequence[dict], batch: int = 1) -> dict[str, float | None]:
-    """Ratios of median times at a batch; None where one of both was not timed.
+def goals(rows: Sequence[dict], batch: int = 1, *, by: str = "p50_ms") -> dict[str, float | None]:
+    """Ratios of times at a batch; None where one of both was not timed.
+
+    Parameters
+    ----------
+    by : str
+        Which time of a row: the median, or ``min_ms``, which other work on the machine changes least.
 
     Returns
     -------
     dict
         ``fused_to_sessions``, of one graph over sessions in turn; ``int8_speedup``, of that graph over whole numbers.
     """
-    found = {row["variant"]: row["p50_ms"] for row in rows if row["batch"] == batch}
+    found = {row["variant"]: row[by] for row in rows if row["batch"] == batch}
 
     def ratio(above: str, below: str) -> float | None:
         return round(found[above] / found[below], 3) if above in found and below in found else None
