@@ -7,10 +7,11 @@ def main() -> None:
     """Import the commands and run them."""
     try:
         from ensemble_fer.cli import main as run
+
+        run()
     except KeyboardInterrupt:
         print("error: interrupted.", file=sys.stderr)
         sys.exit(130)
-    run()
 
 
 if __name__ == "__main__":

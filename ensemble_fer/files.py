@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -26,7 +27,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
     A link stays one: what it points to is written.
     """
-    path = Path(os.path.realpath(path))
+    path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are for their owner alone, ours have the permissions that others have here.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -52,7 +53,7 @@ def partial_file(path: str | Path | None) -> Iterator[Path | None]:
     if path is None:
         yield None
         return
-    path = Path(os.path.realpath(path))
+    path = _followed(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
@@ -64,6 +65,14 @@ def partial_file(path: str | Path | None) -> Iterator[Path | None]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _followed(path: Path) -> Path:
+    """What a path means, links followed; raises OSError where they lead in a circle."""
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, "links lead in a circle", str(path))
+    return found
 
 
 def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iterable[str | Path] = ()) -> None:
@@ -88,7 +97,8 @@ def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iter
         path = Path(os.path.realpath(place))
         if not str(place).strip() or path.is_dir():
             raise UsageError(f"{called} {place}: a folder is there; expected the name of a file.")
-        if path.exists() and not path.is_file():
+        # A pipe has no path of its own, and what a circle of links means is there for nobody.
+        if path.is_symlink() or (Path(place).exists() and not path.is_file()):
             raise UsageError(f"{called} {place} is no file that can be replaced. Choose another place.")
         folder = path.parent
         while not folder.exists() and folder != folder.parent:

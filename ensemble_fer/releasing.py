@@ -87,9 +87,11 @@ def release(
     ]
     ensemble = fuse(store, [run.id for run in runs], rule=RULE, calibrate=CALIBRATE, tta=TTA, name=NAME)
     graph = export(store, f"ensemble:{ensemble.id}", int8=True, called=NAME)
-    shutil.copyfile(graph.file(GRAPH), folder / "ensemble.onnx")
     beside = page.parent / "data" / page.stem
-    _forget_others(folder, beside, {graph.id, ensemble.id, *ensemble.inputs})
+    # An id says what was asked for. Another machine may make other weights of it, and then nothing kept is of these.
+    same = _sha256_before(folder) == graph.manifest["files"][GRAPH]["sha256"]
+    _forget_others(folder, beside, {graph.id, ensemble.id, *ensemble.inputs} if same else set())
+    shutil.copyfile(graph.file(GRAPH), folder / "ensemble.onnx")
     for role in (Role.SELECT, Role.TEST) if look else (Role.SELECT,):
         _keep(store, ensemble, graph, role, folder, beside)
     shutil.copyfile(ensemble.file(RELIABILITY), beside / RELIABILITY)
@@ -150,6 +152,12 @@ def facts_table(facts: dict) -> str:
         ("machine", f"{facts['machine']['cores']} cores of {facts['machine']['processor']}"),
     ]  # fmt: skip
     return "\n".join(["| on the select part | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]) + "\n"
+
+
+def _sha256_before(folder: Path) -> str | None:
+    """Of the graph that was shipped before; None where none was."""
+    path = folder / FACTS
+    return json.loads(path.read_text(encoding="utf-8")).get("sha256") if path.is_file() else None
 
 
 def _forget_others(folder: Path, beside: Path, sources: set[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 
 import numpy as np
 import pytest
 
-from ensemble_fer.errors import StoreError
-from ensemble_fer.files import load_arrays, partial_file, save_arrays, write_atomic
+from ensemble_fer.errors import StoreError, UsageError
+from ensemble_fer.files import check_outputs, load_arrays, partial_file, save_arrays, write_atomic
 
 
 def test_arrays_come_back_as_they_were_and_read_only(tmp_path):
@@ -101,3 +102,22 @@ def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path):
         assert link.is_symlink()
         assert target.read_text() == content
     assert [path.name for path in target.parent.iterdir()] == ["real.csv"]
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(OSError, match="circle"):
+        write_atomic(circle, "lost")
+    assert circle.is_symlink()
+
+
+def test_a_pipe_and_a_circle_of_links_are_refused_before_the_work(tmp_path):
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(UsageError, match="no file that can be replaced"):
+        check_outputs([("--csv", circle)])
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(UsageError, match="no file that can be replaced"):
+            check_outputs([("--csv", f"/dev/fd/{writing}")])
+    finally:
+        os.close(reading)
+        os.close(writing)

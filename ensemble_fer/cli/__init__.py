@@ -64,6 +64,12 @@ class Guarded(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        try:
+            return super().make_context(*given, **named)
+        except KeyboardInterrupt:  # typer would end without a word
+            _fail("interrupted.", INTERRUPTED)
+
     def invoke(self, ctx: Any) -> Any:
         if os.environ.get("ENSEMBLE_FER_DEBUG"):
             return super().invoke(ctx)

@@ -277,6 +277,23 @@ def test_ctrl_c_while_the_commands_are_imported_is_a_line(tmp_path: Path) -> Non
     assert (done.returncode, done.stderr) == (130, "error: interrupted.\n")
 
 
+@pytest.mark.parametrize("where", ["typer.main.get_command", "ensemble_fer.cli.Guarded.parse_args"])
+def test_ctrl_c_before_a_command_begins_is_a_line(where: str) -> None:
+    module, _, name = where.rpartition(".")
+    holder = module if module != "ensemble_fer.cli.Guarded" else "ensemble_fer.cli"
+    script = f"""
+import sys, {holder}
+from ensemble_fer.__main__ import main
+def stop(*given, **named):
+    raise KeyboardInterrupt
+{module}.{name} = stop
+sys.argv = ["ensemble-fer", "runs", "list"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted.\n")
+
+
 def test_values_are_made_plain_for_json() -> None:
     import numpy as np
 
