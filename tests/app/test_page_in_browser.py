@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from ensemble_fer.app.prediction import predict
 from ensemble_fer.types import CLASSES
-from tests.app.browsing import browser_program, crowd, explain, film, opened_page, upload
+from tests.app.browsing import SECONDS, browser_program, crowd, explain, film, opened_page, upload
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,10 +32,13 @@ def test_a_visit(tmp_path: Path, graph_file: Path) -> None:
         }
         votes = [page.inner_text(f"[data-testid='cell-{row}-1']:visible") for row in range(3)]
         assert set(votes) <= set(CLASSES)
-        assert page.locator("[data-testid$='-radio-label']:visible").count() == len(said["faces"])
+        # What is drawn after the answer is waited for: a busy machine draws it later.
+        expect(page.locator("[data-testid$='-radio-label']:visible")).to_have_count(
+            len(said["faces"]), timeout=1000 * SECONDS
+        )
         before = page.locator("img:visible").count()
         explain(page)
-        assert page.locator("img:visible").count() == before + 1
+        expect(page.locator("img:visible")).to_have_count(before + 1, timeout=1000 * SECONDS)
         film(page)
         assert page.inner_text("[data-testid='label-output-value']:visible") in CLASSES
         assert page.locator("[aria-label='Share']").count() == 0, "a button that sends pictures elsewhere"
