@@ -207,7 +207,7 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
             _check(each, _RESAMPLE, f"{here}, resample")
         for chosen in itertools.product(*grid.values()):
             values = dict(zip(grid, chosen, strict=True))
-            _check(values, {key: object for key in Recipe.__dataclass_fields__}, f"{here}, grid")
+            _check(values, dict.fromkeys(Recipe.__dataclass_fields__, object), f"{here}, grid")
             for resample in resamplings:
                 parts = [*_said(values), *([_title(resample)] if "resample" in stage else [])]
                 arm = Arm(

@@ -1,0 +1,100 @@
+"""A study's file stands for the runs it says, at each scale, and nothing that is misspelled passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ensemble_fer.errors import MissingError, UsageError
+from ensemble_fer.study.plan import Arm, read_study
+
+FILE = """
+title = "Which schedule?"
+asks = "Does a cosine help?"
+system = "C"
+[recipe]
+model = "compact"
+[[stage]]
+name = "schedules"
+recipe = { learning_rate = 0.05 }
+grid = { schedule = ["plateau", "cosine"], batch_size = [64, 128] }
+[[stage]]
+name = "balanced"
+resample = [{ method = "none" }, { method = "hybrid", target = 3000 }, { method = "ros", classes = ["disgust"] }]
+[[stage]]
+name = "tuned"
+start = "best of schedules"
+recipe = { epochs = 2 }
+[[ensemble]]
+name = "pair"
+of = ["balanced/none", "balanced/hybrid-3000"]
+[scale.smoke]
+data = "drawn:300"
+seeds = [0]
+recipe = { epochs = 1 }
+keep = { batch_size = [64] }
+[scale.small]
+data = "fer2013"
+seeds = [0, 1]
+folds = 5
+stages = ["balanced"]
+"""
+
+
+def written(tmp_path: Path, text: str = FILE) -> Path:
+    path = tmp_path / "which.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_arms_of_a_scale(tmp_path: Path) -> None:
+    study = read_study(written(tmp_path))
+    assert [arm.name for arm in study.arms] == [
+        "schedules/plateau-batch_size=64", "schedules/cosine-batch_size=64",
+        "balanced/none", "balanced/hybrid-3000", "balanced/ros-disgust", "tuned",
+    ]  # fmt: skip
+    assert study.arms[1].recipe == {
+        "model": "compact", "learning_rate": 0.05, "epochs": 1, "schedule": "cosine", "batch_size": 64
+    }  # fmt: skip
+    assert study.arms[3] == Arm(
+        "balanced/hybrid-3000", {"model": "compact", "epochs": 1}, {"method": "hybrid", "target": 3000}
+    )
+    assert study.arms[5].start == "schedules"
+    assert [blend.name for blend in study.blends] == ["pair"]
+    assert len(list(study.cells())) == 6
+    assert study.run_name("balanced/none", 0, "official") == "which.smoke.balanced.none-s0"
+
+
+def test_seeds_and_folds(tmp_path: Path) -> None:
+    study = read_study(written(tmp_path), "small")
+    cells = list(study.cells())
+    assert len(cells) == 3 * 2 * 5
+    assert cells[1][1:] == (0, "kfold:5:1")
+    assert study.run_name("balanced/none", 1, "kfold:5:3") == "which.small.balanced.none-s1-f3"
+    assert len({study.run_name(arm.name, seed, split) for arm, seed, split in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ("[recipe]", "[receipe]", "receipe"),
+        ('start = "best of schedules"', 'start = "best of scedules"', "schedules"),
+        ("keep = { batch_size = [64] }", "keep = { batchsize = [64] }", "no grid has"),
+        ("keep = { batch_size = [64] }", "keep = { batch_size = [65] }", "leaves none"),
+        ("schedule = [", "scheduel = [", "scheduel"),
+        ("target = 3000", 'target = "many"', "expected int"),
+        ('title = "Which schedule?"', "", "lacks title"),
+        ("[scale.smoke]", "[scale.smok]", "unknown scale"),
+        ("[[stage]]", "[[stage", "not TOML"),
+    ],
+)
+def test_what_is_misspelled_is_named(tmp_path: Path, before: str, after: str, text: str) -> None:
+    assert before in FILE
+    with pytest.raises(UsageError, match=text):
+        read_study(written(tmp_path, FILE.replace(before, after, 1)))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"none\.toml"):
+        read_study(tmp_path / "none.toml")
