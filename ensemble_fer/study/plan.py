@@ -37,7 +37,9 @@ A study is a TOML file::
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +51,8 @@ from ensemble_fer.errors import MissingError, UsageError, unknown_name
 
 SCALES = ("smoke", "small", "paper")
 BEST = "best of "
+LONGEST = 80
+"""Characters of a name in the store, without seed and fold."""
 _TOP = {"title": str, "asks": str, "system": str, "metric": str, "recipe": dict, "stage": list, "ensemble": list,
         "scale": dict}  # fmt: skip
 _STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": list, "scales": list}
@@ -134,7 +138,10 @@ class Study:
     def run_name(self, of: str, seed: int, split: str) -> str:
         """The reference of a run or ensemble in the store."""
         fold = f"-f{split.rpartition(':')[2]}" if self.folds else ""
-        return f"{self.name}.{self.scale}.{of.replace('/', '.')}-s{seed}{fold}"
+        whole = f"{self.name}.{self.scale}.{re.sub(r'[^A-Za-z0-9._+-]', '.', of)}"
+        if len(whole) > LONGEST:  # of a long grid: what is cut off stands in a digest
+            whole = f"{whole[: LONGEST - 9]}.{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        return f"{whole}-s{seed}{fold}"
 
 
 def read_study(file: str | Path, scale: str = "smoke") -> Study:
