@@ -1,9 +1,11 @@
-"""Every run and ensemble of a study, made where it is not there yet: one after the other, over a store."""
+"""Every run and ensemble of a study, made where it is not there yet, over a store that several processes share."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ensemble_fer.config import resolve_recipe
@@ -14,17 +16,56 @@ from ensemble_fer.report import evaluate
 from ensemble_fer.resample import make_resampling
 from ensemble_fer.store import Artifact, Store, need_data
 from ensemble_fer.study.plan import Arm, Blend, Study
+from ensemble_fer.study.workers import Pool, pool_of
 from ensemble_fer.train import train
 from ensemble_fer.train.finetuning import finetuning_recipe
 from ensemble_fer.types import Role
 
 DRAWN = "drawn:"
+_LOOK = ":test"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run or ensemble: an arm or blend, at a seed and a split.
+
+    Parameters
+    ----------
+    needs : tuple of str
+        Names of the cells that must be done before: of an ensemble all of them, of a run one at least.
+    """
+
+    name: str
+    what: Arm | Blend
+    seed: int
+    split: str
+    needs: tuple[str, ...] = ()
+
+
+def cells_of(study: Study) -> list[Cell]:
+    """Every run, then every ensemble, of a study; what others need comes before them."""
+    found: list[Cell] = []
+
+    def named(arms: list[str], seed: int, split: str) -> tuple[str, ...]:
+        return tuple(study.run_name(name, seed, split) for name in arms)
+
+    for arm, seed, split in study.cells():
+        earlier = [each.name for each in study.arms if arm.start in (each.name, each.name.partition("/")[0])]
+        found.append(Cell(study.run_name(arm.name, seed, split), arm, seed, split, named(earlier, seed, split)))
+    for blend in study.blends:
+        arms = [arm for arm in study.arms if arm.name in blend.of]
+        for seed in study.seeds:
+            for split in dict.fromkeys(split for arm in arms for split in study.splits(arm)):
+                needs = named(list(blend.of), seed, split)
+                found.append(Cell(study.run_name(blend.name, seed, split), blend, seed, split, needs))
+    return found
 
 
 def run_study(
     store: Store,
     study: Study,
     *,
+    jobs: int = 1,
     threads: int | None = None,
     quiet: bool = False,
     report: Callable[[dict], None] = lambda row: None,
@@ -36,6 +77,8 @@ def run_study(
 
     Parameters
     ----------
+    jobs : int
+        Runs at once, each in a process of its own.
     threads : int, optional
         Of each training.
     report : callable
@@ -44,7 +87,7 @@ def run_study(
     Returns
     -------
     dict
-        ``study``, ``scale``, ``data``, ``rows``: for each run and ensemble ``{of, kind, seed, split, name, id, seconds,
+        ``study``, ``scale``, ``data``, ``rows``: for each run and ensemble ``{name, of, kind, seed, split, id, seconds,
         select, test}``, or ``problem`` in place of what came of it.
 
     Raises
@@ -54,37 +97,71 @@ def run_study(
     KeyboardInterrupt
         Interrupted; the same call goes on.
     """
+    if jobs < 1:
+        raise UsageError(f"jobs {jobs}: expected 1 or more.")
     data = _data_of(store, study)
-    rows: list[dict[str, Any]] = []
+    cells = cells_of(study)
+    with pool_of(jobs) as pool:
+        rows = _made(pool, store.root, study, data.id, cells, threads, quiet, report)
+        if study.look:
+            _look(pool, store.root, rows, quiet)
+    ordered = [rows[cell.name] for cell in cells]
+    return {"study": study.name, "scale": study.scale, "data": data.id, "rows": ordered}
 
-    def note(of: str, kind: str, seed: int, split: str, make: Callable[[], Artifact]) -> None:
-        row: dict[str, Any] = {"of": of, "kind": kind, "seed": seed, "split": split}
-        row["name"] = study.run_name(of, seed, split)
-        began = time.perf_counter()
-        try:
-            made = make()
-            row |= {"id": made.id, "select": made.metrics.get("select")}
-        except EnsembleFerError as error:
-            row["problem"] = str(error)
-        row["seconds"] = round(time.perf_counter() - began, 1)
-        rows.append(row)
+
+def _made(
+    pool: Pool, root: Path, study: Study, data: str, cells: list[Cell], threads: int | None, quiet: bool,
+    report: Callable[[dict], None],
+) -> dict[str, dict]:  # fmt: skip
+    """The row of each cell by name; each is begun when what it needs is done."""
+    rows: dict[str, dict] = {}
+    waiting, running = list(cells), 0
+    while waiting or running:
+        ready = [cell for cell in waiting if all(need in rows for need in cell.needs)]
+        for cell in ready[: max(0, pool.room - running)]:
+            waiting.remove(cell)
+            before = [rows[need] for need in cell.needs]
+            pool.submit(cell.name, make_cell, root, study, data, cell, before, threads, quiet)
+            running += 1
+        name, row = pool.next_done()
+        running -= 1
+        rows[name] = row
         report(row)
+    return rows
 
-    for arm, seed, split in study.cells():
-        note(arm.name, "run", seed, split, lambda a=arm, s=seed, p=split: _trained(
-            store, study, data, a, s, p, rows, threads, quiet))  # fmt: skip
-    for blend in study.blends:
-        for seed in study.seeds:
-            for split in sorted({row["split"] for row in rows if row["of"] in blend.of and row["seed"] == seed}):
-                note(blend.name, "ensemble", seed, split, lambda b=blend, s=seed, p=split: _fused(
-                    store, study, b, s, p, rows, quiet))  # fmt: skip
-    if study.look:
-        for row in rows:
-            if "id" in row:
-                row["test"] = evaluate(
-                    store, f"{row['kind']}:{row['id']}", role=Role.TEST, quiet=quiet
-                ).report.to_dict()
-    return {"study": study.name, "scale": study.scale, "data": data.id, "rows": rows}
+
+def _look(pool: Pool, root: Path, rows: dict[str, dict], quiet: bool) -> None:
+    """Score the test part, one after the other, so that looks are counted in the same order always."""
+    for name, row in rows.items():
+        if "id" in row:
+            pool.submit(name + _LOOK, score_cell, root, row["kind"], row["id"], quiet)
+            _, row["test"] = pool.next_done()
+
+
+def make_cell(
+    root: Path, study: Study, data: str, cell: Cell, before: list[dict], threads: int | None, quiet: bool
+) -> dict:
+    """Train or fuse one cell; its row, with a problem if there was one."""
+    store, arm = Store(root), isinstance(cell.what, Arm)
+    row: dict[str, Any] = {"name": cell.name, "of": cell.what.name, "kind": "run" if arm else "ensemble"}
+    row |= {"seed": cell.seed, "split": cell.split}
+    began = time.perf_counter()
+    try:
+        made = (
+            _trained(store, study, store.by_id("data", data), cell, before, threads, quiet)
+            if arm
+            else _fused(store, cell, before, quiet)
+        )
+        row |= {"id": made.id, "select": made.metrics.get("select")}
+    except EnsembleFerError as error:
+        row["problem"] = str(error)
+    row["seconds"] = round(time.perf_counter() - began, 1)
+    return row
+
+
+def score_cell(root: Path, kind: str, identity: str, quiet: bool) -> dict:
+    """The scores of the test part; a look, if it was not scored before."""
+    return evaluate(Store(root), f"{kind}:{identity}", role=Role.TEST, quiet=quiet).report.to_dict()
 
 
 def _data_of(store: Store, study: Study) -> Artifact:
@@ -98,43 +175,33 @@ def _data_of(store: Store, study: Study) -> Artifact:
 
 
 def _trained(
-    store: Store, study: Study, data: Artifact, arm: Arm, seed: int, split: str, rows: list[dict], threads: int | None,
-    quiet: bool,
-) -> Artifact:  # fmt: skip
+    store: Store, study: Study, data: Artifact, cell: Cell, before: list[dict], threads: int | None, quiet: bool
+) -> Artifact:
     """The run of an arm."""
-    settings = {**arm.recipe, "seed": seed, "split": split}
+    arm = cell.what
+    assert isinstance(arm, Arm)
+    settings = {**arm.recipe, "seed": cell.seed, "split": cell.split}
     if arm.resample and arm.resample["method"] != "none":
-        made = make_resampling(store, data, split=split, seed=seed, quiet=quiet, **arm.resample)
+        made = make_resampling(store, data, split=cell.split, seed=cell.seed, quiet=quiet, **arm.resample)
         assert isinstance(made, Artifact)
         settings["resampling"] = made.id
     if arm.start:
-        before = _best(study, arm, seed, split, rows)
-        recipe = finetuning_recipe(store, before["id"], **settings)
+        there = [row for row in before if row.get("select")]
+        if not there:
+            raise UsageError(f"{arm.name} goes on from {arm.start}, of which no run of seed {cell.seed} is there.")
+        best = max(there, key=lambda row: row["select"][study.metric])
+        recipe = finetuning_recipe(store, best["id"], **settings)
     else:
         recipe = resolve_recipe(**settings)
-    return train(store, recipe, data=data.id, name=study.run_name(arm.name, seed, split), threads=threads, quiet=quiet)
+    return train(store, recipe, data=data.id, name=cell.name, threads=threads, quiet=quiet)
 
 
-def _best(study: Study, arm: Arm, seed: int, split: str, rows: list[dict]) -> dict:
-    """The run that an arm goes on from: of this seed and split the best on the select part."""
-    own = [
-        row
-        for row in rows
-        if row["of"].partition("/")[0] == arm.start or row["of"] == arm.start
-        if row["seed"] == seed and row["split"] == split and row.get("select")
-    ]
-    if not own:
-        raise UsageError(f"{arm.name} goes on from {arm.start}, of which no run of seed {seed} is there.")
-    return max(own, key=lambda row: row["select"][study.metric])
-
-
-def _fused(store: Store, study: Study, blend: Blend, seed: int, split: str, rows: list[dict], quiet: bool) -> Artifact:
+def _fused(store: Store, cell: Cell, before: list[dict], quiet: bool) -> Artifact:
     """The ensemble of a blend."""
-    there = {row["of"]: row["id"] for row in rows if row["seed"] == seed and row["split"] == split and "id" in row}
-    missing = [name for name in blend.of if name not in there]
-    if missing:
-        raise UsageError(f"{blend.name} lacks {', '.join(missing)}, which failed.")
-    return fuse(
-        store, [there[name] for name in blend.of], rule=blend.rule, calibrate=blend.calibrate, tta=blend.tta,
-        name=study.run_name(blend.name, seed, split), quiet=quiet,
-    )  # fmt: skip
+    blend = cell.what
+    assert isinstance(blend, Blend)
+    failed = [row["of"] for row in before if "id" not in row]
+    if failed:
+        raise UsageError(f"{blend.name} lacks {', '.join(failed)}, which failed.")
+    runs = [row["id"] for row in before]
+    return fuse(store, runs, rule=blend.rule, calibrate=blend.calibrate, tta=blend.tta, name=cell.name, quiet=quiet)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ensemble_fer.errors import UsageError
 from ensemble_fer.store import Store
 from ensemble_fer.study.plan import read_study
 from ensemble_fer.study.running import run_study
@@ -44,7 +45,7 @@ def test_all_of_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [row["of"] for row in found["rows"]] == [
         "balanced/none", "balanced/ros", "schedules/cosine", "schedules/constant", "on", "pair"
     ]  # fmt: skip
-    assert found["rows"] == told
+    assert [row["name"] for row in told] == [row["name"] for row in found["rows"]]
     assert not [row for row in found["rows"] if "problem" in row]
     assert all(0 <= row["select"]["macro_f1"] <= 1 and row["test"]["rows"] > 0 for row in found["rows"])
     runs = {row["of"]: store.by_id("run", row["id"]) for row in found["rows"] if row["kind"] == "run"}
@@ -73,3 +74,17 @@ def test_a_failure_is_written_down_and_the_rest_is_made(tmp_path: Path) -> None:
     assert [row["of"] for row in found["rows"] if "id" in row] == [
         "balanced/none", "balanced/ros", "schedules/batch_size=64", "on"
     ]  # fmt: skip
+
+
+def test_several_processes_make_the_same(tmp_path: Path) -> None:
+    (tmp_path / "little.toml").write_text(FILE)
+    study = read_study(tmp_path / "little.toml")
+    alone = run_study(Store(tmp_path / "a"), study, threads=1, quiet=True)
+    together = run_study(Store(tmp_path / "b"), study, jobs=2, threads=1, quiet=True)
+
+    def said(found: dict) -> list:
+        return [(row["name"], row["id"], row["select"], row["test"]["accuracy"]) for row in found["rows"]]
+
+    assert said(together) == said(alone)
+    with pytest.raises(UsageError, match="jobs 0"):
+        run_study(Store(tmp_path / "a"), study, jobs=0)
