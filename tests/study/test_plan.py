@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ensemble_fer.config import resolve_recipe
 from ensemble_fer.errors import MissingError, UsageError
-from ensemble_fer.study.plan import Arm, read_study
+from ensemble_fer.resample.methods import METHODS
+from ensemble_fer.study.plan import SCALES, Arm, read_study
+from ensemble_fer.study.running import cells_of
 
 FILE = """
 title = "Which schedule?"
@@ -98,3 +101,25 @@ def test_what_is_misspelled_is_named(tmp_path: Path, before: str, after: str, te
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"none\.toml"):
         read_study(tmp_path / "none.toml")
+
+
+STUDIES = sorted(path for path in (Path(__file__).parents[2] / "studies").glob("*.toml") if path.name != "first.toml")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_are_whole(path: Path) -> None:
+    text = path.read_text()
+    for word in ("command:", "device:", "duration:", "result:"):
+        assert f"\n# {word}" in text
+    assert f"ensemble-fer study run {path.stem}" in text
+    for scale in SCALES:
+        study = read_study(path, scale)
+        cells = cells_of(study)
+        assert cells
+        assert len({cell.name for cell in cells}) == len(cells)
+        for arm in study.arms:
+            if not arm.start:
+                resolve_recipe(**arm.recipe)
+            method = arm.resample.get("method", "none")
+            assert method in METHODS
+    assert study.look, "the paper scale ends with the test part"
