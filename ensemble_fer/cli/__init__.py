@@ -27,6 +27,7 @@ from ensemble_fer.cli import (
     page,
     prediction,
     resampling,
+    studying,
     training,
     tuning,
     video,
@@ -43,6 +44,7 @@ ORDER = (
     "resample",
     "train",
     "tune",
+    "study",
     "evaluate",
     "fuse",
     "predict",
@@ -128,6 +130,7 @@ aligning.add_to(app)
 resampling.add_to(app)
 training.add_to(app)
 tuning.add_to(app)
+studying.add_to(app)
 evaluation.add_to(app)
 fusing.add_to(app)
 exporting.add_to(app)

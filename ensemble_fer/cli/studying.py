@@ -1,0 +1,104 @@
+"""``study``: grids of runs and ensembles from a file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_store
+from ensemble_fer.cli.output import percent, print_json, print_table, remark
+
+
+def add_to(app: typer.Typer) -> None:
+    study = typer.Typer(help="Grids of runs and ensembles from a file.", no_args_is_help=True, rich_markup_mode=None)
+    study.command("list", epilog="Example:  ensemble-fer study list")(list_studies)
+    study.command("run", epilog="Example:  ensemble-fer study run khaireddin_vggnet --scale small")(run)
+    app.add_typer(study, name="study")
+
+
+def list_studies(as_json: JsonOption = False) -> None:
+    """What studies there are, and what each asks."""
+    from ensemble_fer.study.finding import known_studies
+    from ensemble_fer.study.plan import read_study
+    from ensemble_fer.study.running import cells_of
+
+    known = {name: read_study(path, "small") for name, path in known_studies().items()}
+    if as_json:
+        print_json({name: {"title": study.title, "asks": study.asks} for name, study in known.items()})
+        return
+    rows = [[name, study.asks, len(cells_of(study))] for name, study in known.items()]
+    print_table("", ["study", "asks", "runs at small"], rows)
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A study by name, or a TOML file.", metavar="NAME|TOML")],
+    scale: Annotated[
+        str, typer.Option("--scale", help="smoke (seconds, drawn faces), small (hours) or paper.", metavar="S")
+    ] = "smoke",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once.", metavar="K")] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of each run: all there are, divided by jobs.", metavar="N")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Make every run and ensemble of a study that is not there yet.
+
+    What is done is not done again; Ctrl-C leaves what the same command goes on from; what fails is said at the end.
+    """
+    from ensemble_fer.runtime import cpu_count
+    from ensemble_fer.study.finding import study_file
+    from ensemble_fer.study.plan import read_study
+    from ensemble_fer.study.running import cells_of, run_study
+    from ensemble_fer.study.summary import summary
+
+    asked = read_study(study_file(name), scale)
+    cells = cells_of(asked)
+    if dry_run:
+        if as_json:
+            print_json(
+                [{"name": cell.name, "of": cell.what.name, "seed": cell.seed, "split": cell.split} for cell in cells]
+            )
+        else:
+            print_table(
+                asked.title, ["run", "seed", "split"], [[cell.what.name, cell.seed, cell.split] for cell in cells]
+            )
+        return
+    done = 0
+
+    def report(row: dict) -> None:
+        nonlocal done
+        done += 1
+        came = row.get("problem") or f"macro-F1 {percent((row['select'] or {}).get('macro_f1'))}"
+        remark(f"{done} of {len(cells)}  {row['name']}: {came} ({row['seconds']:,.0f} s)")
+
+    own = threads or max(1, cpu_count() // jobs)
+    found = run_study(open_store(store), asked, jobs=jobs, threads=own, report=report)
+    lines = summary(found["rows"])
+    if as_json:
+        print_json({**found, "arms": lines})
+    else:
+        _table(asked.title, lines)
+    failed = [row for row in found["rows"] if "problem" in row]
+    if failed:
+        remark(f"{len(failed)} of {len(cells)} failed; the same command tries them again")
+        raise typer.Exit(1)
+
+
+def _table(title: str, lines: list[dict]) -> None:
+    parts = [part for part in ("select", "test") if any(part in line for line in lines)]
+    heads = [f"{part} {what}" for part in parts for what in ("accuracy", "macro-F1", "Disgust F1")]
+    rows = [
+        [line["of"], line["done"], *(_cell(line.get(part, {}).get(key)) for part in parts
+                                     for key in ("accuracy", "macro_f1", "disgust_f1"))]
+        for line in lines
+    ]  # fmt: skip
+    print_table(title, ["arm", "runs", *heads], rows, note="per cent, mean and standard deviation over the runs")
+
+
+def _cell(value: dict | None) -> str:
+    if not value or value["mean"] is None:
+        return ""
+    return percent(value["mean"]) + (f" ± {100 * value['spread']:.1f}" if value["spread"] is not None else "")

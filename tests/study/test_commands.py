@@ -1,0 +1,51 @@
+"""``study run`` and ``study list``: what is said, and what a machine reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.running import run
+from tests.study.test_plan import STUDIES
+from tests.study.test_running import FILE
+
+
+def test_a_study_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "little.toml"
+    path.write_text(FILE)
+    plan = json.loads(run("study", "run", path, "--dry-run", "--json", "--store", tmp_path / "s").stdout)
+    assert len(plan) == 6
+    assert not (tmp_path / "s").exists(), "only said"
+    done = run("study", "run", path, "--threads", "1", "--json", "--store", tmp_path / "s")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["name"] for row in found["rows"]] == [row["name"] for row in plan]
+    arms = {line["of"]: line for line in found["arms"]}
+    assert list(arms) == [row["of"] for row in plan]
+    row = found["rows"][0]
+    assert arms[row["of"]]["select"]["macro_f1"] == {
+        "mean": row["select"]["macro_f1"], "spread": None, "each": [row["select"]["macro_f1"]]
+    }  # fmt: skip
+    assert arms["pair"]["test"]["accuracy"]["mean"] == found["rows"][-1]["test"]["accuracy"]
+    assert "6 of 6" in done.stderr
+    shown = run("study", "run", path, "--threads", "1", "--store", tmp_path / "s")
+    assert shown.exit_code == 0
+    assert "schedules/cosine" in shown.stdout
+    assert "test macro-F1" in shown.stdout
+
+
+def test_failures_end_with_1(tmp_path: Path) -> None:
+    path = tmp_path / "little.toml"
+    path.write_text(FILE.replace('schedule = ["cosine", "constant"]', "batch_size = [99999]"))
+    done = run("study", "run", path, "--threads", "1", "--store", tmp_path / "s")
+    assert done.exit_code == 1
+    assert "2 of 5 failed" in done.stderr
+
+
+def test_the_list_and_unknown_names(tmp_path: Path) -> None:
+    listed = json.loads(run("study", "list", "--json").stdout)
+    assert sorted(listed) == [path.stem for path in STUDIES]
+    wrong = run("study", "run", "khaireddin_vgnet", "--store", tmp_path)
+    assert wrong.exit_code == 2
+    assert "khaireddin_vggnet" in wrong.stderr
+    assert run("study", "run", tmp_path / "none.toml").exit_code == 3
