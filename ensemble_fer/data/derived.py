@@ -59,6 +59,15 @@ def source_of(store: Store, data: Artifact) -> Artifact:
     return data
 
 
+def leaks_of(store: Store, data: Artifact) -> tuple[str, ...]:
+    """What makes every score on a set worthless, its own or of the sets it was made from; empty of an honest one."""
+    own = list(data.spec.get("leaks", []))
+    for identity in data.inputs:
+        if identity in store.ids("data"):
+            own += leaks_of(store, store.by_id("data", identity))
+    return tuple(dict.fromkeys(own))
+
+
 def alignment_of(data: Artifact) -> Alignment | None:
     """Where the faces of a stored set were found; None for a set that is not aligned."""
     return Alignment(**data.arrays(ALIGNMENT)) if "align" in data.spec else None

@@ -84,6 +84,7 @@ def store_faces(
     *,
     also: Callable[[Path], None] | None = None,
     skipped: Sequence[str] = (),
+    leaks: Sequence[str] = (),
 ) -> Artifact:
     """Store a FaceSet under its own name; the same faces get the same id, unless rows were left out.
 
@@ -98,8 +99,13 @@ def store_faces(
     skipped : lines
         The bad rows that were left out. They decide the id too: a set that lost rows must not be taken
         for a clean one with the same faces, nor the other way round.
+    leaks : sequence of str
+        What makes every score on this set worthless as an estimate: only the leak simulator makes such sets. They
+        decide the id too, and are in the stamp of each run that is trained on the set or on one made from it.
     """
     spec: dict = {"fingerprint": faces.fingerprint}
+    if leaks:
+        spec["leaks"] = list(leaks)
     if skipped:
         digest = hashlib.sha256("\n".join(skipped).encode()).hexdigest()
         spec["skipped"] = {"lines": len(skipped), "sha256": digest, "left_out": metrics["left_out"]}

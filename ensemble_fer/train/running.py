@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from ensemble_fer.config import Recipe, defaults_of
-from ensemble_fer.data.derived import faceless_dropped
+from ensemble_fer.data.derived import faceless_dropped, leaks_of
 from ensemble_fer.data.importing import identity_images, rows_left_out
 from ensemble_fer.data.injection import injected_text
 from ensemble_fer.evaluate.metrics import summary
@@ -161,6 +161,9 @@ def protocol_of(store: Store, prepared: Prepared, pretraining: str) -> Protocol:
     alone = recipe.train_on == "train"
     chosen_by = "macro-F1 on the select part" if alone else "nothing, the last epoch is kept"
     role = Role.SELECT if alone else Role.TRAIN
+    leaks = leaks_of(store, prepared.data)
+    if leaks and prepared.start is not None and prepared.data.id not in prepared.start.inputs:
+        leaks = (*leaks, "started from a network that has trained on rows that test here")
     return Protocol(
         data=str(prepared.data.metrics.get("name") or store.name_of(prepared.data)),
         injected=injected_text(store, prepared.data, prepared.injected_training),
@@ -174,6 +177,7 @@ def protocol_of(store: Store, prepared: Prepared, pretraining: str) -> Protocol:
         faceless_dropped=faceless_dropped(prepared.split, role),
         pretraining=pretraining,
         seed=recipe.seed,
+        leaks=leaks,
     )
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ensemble_fer.config import Recipe
+from ensemble_fer.data.derived import leaks_of
 from ensemble_fer.errors import MissingError, SplitMisuse, UsageError
 from ensemble_fer.files import write_atomic
 from ensemble_fer.models import Member, build, custom
@@ -152,7 +153,8 @@ def start_of(
             f"{' of another content' if own else ''}. Set model = {before['model']}, or other weights."
         )
     for what, wanted in (("data set", data), ("split", split)):
-        if wanted.id not in run.inputs:
+        # The leak simulator does this on purpose, on sets whose scores are all stamped.
+        if wanted.id not in run.inputs and not leaks_of(store, data):
             raise SplitMisuse(
                 f"run {run.id} was trained on another {what} than this training uses ({wanted.kind} {wanted.id}): "
                 "its training rows may be test rows here. Start from a run of the same split."
