@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def list_studies(as_json: JsonOption = False) -> None:
     """What studies there are, and what each asks."""
     from ensemble_fer.study.finding import known_studies
-    from ensemble_fer.study.plan import read_study
+    from ensemble_fer.study.reading import read_study
     from ensemble_fer.study.running import cells_of
 
     known = {name: read_study(path, "small") for name, path in known_studies().items()}
@@ -50,7 +50,7 @@ def run(
     """
     from ensemble_fer.runtime import cpu_count
     from ensemble_fer.study.finding import study_file
-    from ensemble_fer.study.plan import read_study
+    from ensemble_fer.study.reading import read_study
     from ensemble_fer.study.running import cells_of, run_study
     from ensemble_fer.study.summary import summary
 

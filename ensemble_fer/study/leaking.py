@@ -26,14 +26,11 @@ from ensemble_fer.resample import load_resampling
 from ensemble_fer.resample import run as resampled
 from ensemble_fer.scoring import PREDICTIONS, SELECT
 from ensemble_fer.store import Artifact, Store
+from ensemble_fer.study.plan import DIVISIONS
 from ensemble_fer.train import load_member, predict_rows
 from ensemble_fer.types import FaceSet, Kind, Predictions, Role, Split, TwinMap
 
 SHARES = (0.8, 0.1, 0.1)
-DIVISIONS = {
-    "one": "resampled before the split",
-    "own": "resampled before the split, each set divided on its own",
-}
 LINEAGE = "lineage.npz"
 
 
@@ -55,8 +52,8 @@ def leaky_data(store: Store, data: Artifact, *, method: str, division: str, seed
     Returns
     -------
     Artifact
-        Kind ``data``, called ``leaky.METHOD.DIVISION.sSEED``, with ``lineage.npz``: ``source``, for each row the face of
-        ``data`` that it is or is most of. Twins are the rows of one such face, or of faces that are twins.
+        Kind ``data``, called ``leaky.METHOD.DIVISION.sSEED``, with ``lineage.npz``: ``source``, for each row the face
+        of ``data`` that it is or is most of. Twins are the rows of one such face, or of faces that are twins.
     """
     if division not in DIVISIONS:
         raise unknown_name("division", division, DIVISIONS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from ensemble_fer.data.synthetic import synth_data
 from ensemble_fer.errors import EnsembleFerError, UsageError
 from ensemble_fer.export.fusing import fuse
 from ensemble_fer.report import evaluate
-from ensemble_fer.resample import make_resampling
+from ensemble_fer.resample import SearchOptions, make_resampling
 from ensemble_fer.store import Artifact, Store, need_data
+from ensemble_fer.study.leaking import fuse_leaky, leaky_data, memory
 from ensemble_fer.study.plan import Arm, Blend, Study
 from ensemble_fer.study.workers import Pool, pool_of
 from ensemble_fer.train import train
 from ensemble_fer.train.finetuning import finetuning_recipe
+from ensemble_fer.train.spaces import space_of
 from ensemble_fer.types import Role
 
 DRAWN = "drawn:"
@@ -50,14 +53,15 @@ def cells_of(study: Study) -> list[Cell]:
         return tuple(study.run_name(name, seed, split) for name in arms)
 
     for arm, seed, split in study.cells():
-        earlier = [each.name for each in study.arms if arm.start in (each.name, each.name.partition("/")[0])]
-        found.append(Cell(study.run_name(arm.name, seed, split), arm, seed, split, named(earlier, seed, split)))
+        needs = named(study.needs(arm), seed, split)
+        found.append(Cell(study.run_name(arm.name, seed, split), arm, seed, split, needs))
     for blend in study.blends:
-        arms = [arm for arm in study.arms if arm.name in blend.of]
-        for seed in study.seeds:
-            for split in dict.fromkeys(split for arm in arms for split in study.splits(arm)):
-                needs = named(list(blend.of), seed, split)
-                found.append(Cell(study.run_name(blend.name, seed, split), blend, seed, split, needs))
+        (first,) = (arm for arm in study.arms if arm.name == blend.of[0])
+        seeds = study.seeds[:1] if blend.across_seeds else study.seeds
+        for seed, split in itertools.product(seeds, study.splits(first)):
+            own = study.seeds if blend.across_seeds else (seed,)
+            needs = tuple(need for each in own for need in named(list(blend.of), each, split))
+            found.append(Cell(study.run_name(blend.name, seed, split), blend, seed, split, needs))
     return found
 
 
@@ -133,7 +137,7 @@ def _made(
 def _look(pool: Pool, root: Path, rows: dict[str, dict], quiet: bool) -> None:
     """Score the test part, one after the other, so that looks are counted in the same order always."""
     for name, row in rows.items():
-        if "id" in row:
+        if "id" in row and "test" not in row:
             pool.submit(name + _LOOK, score_cell, root, row["kind"], row["id"], quiet)
             _, row["test"] = pool.next_done()
 
@@ -147,11 +151,15 @@ def make_cell(
     row |= {"seed": cell.seed, "split": cell.split}
     began = time.perf_counter()
     try:
-        made = (
-            _trained(store, study, store.by_id("data", data), cell, before, threads, quiet)
-            if arm
-            else _fused(store, cell, before, quiet)
-        )
+        if isinstance(cell.what, Arm):
+            made = _trained(store, study, store.by_id("data", data), cell, before, threads, quiet)
+            if study.memory:
+                row["memory"] = memory(store, made)
+        else:
+            leaky = any(each.leak for each in study.arms if each.name in cell.what.of)
+            made = _fused(store, cell, before, leaky, quiet)
+            if leaky:
+                row |= {"kind": made.kind, "test": made.metrics}
         row |= {"id": made.id, "select": made.metrics.get("select")}
     except EnsembleFerError as error:
         row["problem"] = str(error)
@@ -180,28 +188,60 @@ def _trained(
     """The run of an arm."""
     arm = cell.what
     assert isinstance(arm, Arm)
+    arm = _combined(study, arm, before)
     settings = {**arm.recipe, "seed": cell.seed, "split": cell.split}
-    if arm.resample and arm.resample["method"] != "none":
-        made = make_resampling(store, data, split=cell.split, seed=cell.seed, quiet=quiet, **arm.resample)
+    method = arm.resample.get("method", "none")
+    if arm.leak:
+        data = leaky_data(store, data, method=method, division=arm.leak, seed=cell.seed)
+    elif method != "none":
+        options = dict(arm.resample)
+        space = options.pop("space", None)
+        if arm.space_of:
+            (run,) = [row for row in before if row["of"] == arm.space_of]
+            if "id" not in run:
+                raise UsageError(f"{arm.name} looks for neighbours as {arm.space_of} sees them, which failed.")
+            space = f"run:{run['id']}"
+        search = SearchOptions(space=space_of(store, space) if space else None)
+        made = make_resampling(store, data, split=cell.split, seed=cell.seed, options=search, quiet=quiet, **options)
         assert isinstance(made, Artifact)
         settings["resampling"] = made.id
     if arm.start:
-        there = [row for row in before if row.get("select")]
-        if not there:
-            raise UsageError(f"{arm.name} goes on from {arm.start}, of which no run of seed {cell.seed} is there.")
-        best = max(there, key=lambda row: row["select"][study.metric])
+        best = _best(study, arm, arm.start, before)
         recipe = finetuning_recipe(store, best["id"], **settings)
     else:
         recipe = resolve_recipe(**settings)
     return train(store, recipe, data=data.id, name=cell.name, threads=threads, quiet=quiet)
 
 
-def _fused(store: Store, cell: Cell, before: list[dict], quiet: bool) -> Artifact:
-    """The ensemble of a blend."""
+def _best(study: Study, arm: Arm, stage: str, before: list[dict]) -> dict:
+    """Of the runs of a stage or arm the one with the best score on the select part."""
+    there = [row for row in before if row["of"] in study.named(stage) and row.get("select")]
+    if not there:
+        raise UsageError(f"{arm.name} goes on from {stage}, of which no run with a select part is there.")
+    return max(there, key=lambda row: row["select"][study.metric])
+
+
+def _combined(study: Study, arm: Arm, before: list[dict]) -> Arm:
+    """An arm with recipe and resampling of the best arm of each stage that it combines; what it says itself counts."""
+    recipe, resample = {}, dict(arm.resample)
+    for stage in arm.combine:
+        (best,) = [each for each in study.arms if each.name == _best(study, arm, stage, before)["of"]]
+        # What differs from the study's own values: the other stage's arm must not put these back.
+        recipe |= {key: value for key, value in best.recipe.items() if arm.recipe.get(key) != value}
+        resample |= {
+            key: value for key, value in best.resample.items() if best.resample.get("method", "none") != "none"
+        }
+    return replace(arm, recipe={**arm.recipe, **recipe}, resample=resample)
+
+
+def _fused(store: Store, cell: Cell, before: list[dict], leaky: bool, quiet: bool) -> Artifact:
+    """The ensemble of a blend; of members of leaky sets, what they say together."""
     blend = cell.what
     assert isinstance(blend, Blend)
     failed = [row["of"] for row in before if "id" not in row]
     if failed:
         raise UsageError(f"{blend.name} lacks {', '.join(failed)}, which failed.")
     runs = [row["id"] for row in before]
+    if leaky:
+        return fuse_leaky(store, [store.by_id("run", run) for run in runs], name=cell.name)
     return fuse(store, runs, rule=blend.rule, calibrate=blend.calibrate, tta=blend.tta, name=cell.name, quiet=quiet)

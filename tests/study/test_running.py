@@ -8,7 +8,7 @@ import pytest
 
 from ensemble_fer.errors import UsageError
 from ensemble_fer.store import Store
-from ensemble_fer.study.plan import read_study
+from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import run_study
 
 FILE = """
@@ -88,3 +88,73 @@ def test_several_processes_make_the_same(tmp_path: Path) -> None:
     assert said(together) == said(alone)
     with pytest.raises(UsageError, match="jobs 0"):
         run_study(Store(tmp_path / "a"), study, jobs=0)
+
+
+KINDS = """
+title = "Kinds of arms"
+asks = "Do they run?"
+memory = true
+[recipe]
+model = "compact"
+epochs = 1
+epoch_rows = 128
+[[stage]]
+name = "data"
+resample = [{ method = "none" }, { method = "ros" }]
+[[stage]]
+name = "loss"
+grid = { loss = ["focal", "weighted"] }
+[[stage]]
+name = "near"
+resample = [{ method = "smote", space = "run:data/none" }]
+[[stage]]
+name = "both"
+combine = ["data", "loss"]
+[[stage]]
+name = "wrong"
+leak = "own"
+resample = [{ method = "ros" }, { method = "smote" }]
+[[ensemble]]
+name = "wrong-pair"
+of = ["wrong/ros", "wrong/smote"]
+[[ensemble]]
+name = "four"
+of = ["data/none", "data/ros"]
+across_seeds = true
+[scale.smoke]
+data = "drawn:400"
+seeds = [0, 1]
+look = true
+"""
+
+
+def test_spaces_combinations_leaks_and_ensembles_over_seeds(tmp_path: Path) -> None:
+    (tmp_path / "kinds.toml").write_text(KINDS)
+    store, study = Store(tmp_path / "store"), read_study(tmp_path / "kinds.toml")
+    found = run_study(store, study, threads=1, quiet=True)
+    assert [row["problem"] for row in found["rows"] if "problem" in row] == []
+    rows = {(row["of"], row["seed"]): row for row in found["rows"]}
+
+    def run(of: str, seed: int = 0):
+        return store.by_id("run", rows[of, seed]["id"])
+
+    def recipe(of: str) -> dict:
+        return run(of).spec["recipe"]
+
+    space = store.by_id("resampling", run("near/smote-embedding").inputs[3])
+    assert rows["data/none", 0]["id"] in space.inputs
+    best = {
+        stage: max(
+            (rows[arm.name, 0] for arm in study.arms if arm.stage == stage), key=lambda row: row["select"]["macro_f1"]
+        )["of"]
+        for stage in ("data", "loss")
+    }
+    assert recipe("both")["loss"] == recipe(best["loss"])["loss"] in ("focal", "weighted")
+    assert recipe("both")["resampling"] == recipe(best["data"])["resampling"]
+    for (of, _), row in rows.items():
+        assert row["test"]["protocol"]["leaky"] == of.startswith("wrong"), of
+        assert ("memory" in row) == (row["kind"] == "run")
+    assert rows["wrong-pair", 1]["kind"] == "predictions"
+    four = store.by_id("ensemble", rows["four", 0]["id"])
+    assert four.inputs[:4] == [rows[of, seed]["id"] for seed in (0, 1) for of in ("data/none", "data/ros")]
+    assert ("four", 1) not in rows

@@ -1,0 +1,172 @@
+"""From a study's file to the runs and ensembles it stands for; nothing that is misspelled passes."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ensemble_fer.config import Recipe
+from ensemble_fer.errors import MissingError, UsageError, unknown_name
+from ensemble_fer.study.plan import DIVISIONS, SPACE_OF, Arm, Blend, Study
+
+SCALES = ("smoke", "small", "paper")
+BEST = "best of "
+_TOP = {"title": str, "asks": str, "system": str, "metric": str, "recipe": dict, "stage": list, "ensemble": list,
+        "scale": dict, "memory": bool, "against": str}  # fmt: skip
+_STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": list, "scales": list, "leak": str,
+          "combine": list}  # fmt: skip
+_ENSEMBLE = {"name": str, "of": list, "rule": str, "calibrate": str, "tta": str, "across_seeds": bool}
+_SCALE = {"data": str, "seeds": list, "folds": int, "recipe": dict, "keep": dict, "stages": list, "look": bool}
+_RESAMPLE = {"method": str, "target": int, "classes": list, "space": str}
+METRICS = ("macro_f1", "accuracy")
+
+
+def read_study(file: str | Path, scale: str = "smoke") -> Study:
+    """A study file at a scale.
+
+    Raises
+    ------
+    MissingError
+        There is no such file.
+    UsageError
+        It is not TOML, has an unknown key, or does not have this scale; a stage starts from nothing that comes before.
+    """
+    path = Path(file)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingError(f"there is no study file {path}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    where = str(path)
+    _check(content, _TOP, where, needed=("title", "asks", "stage", "scale"))
+    scales = content["scale"]
+    if scale not in SCALES or scale not in scales:
+        raise unknown_name(f"scale of {where}", scale, [known for known in SCALES if known in scales])
+    at = scales[scale]
+    _check(at, _SCALE, f"{where}, scale.{scale}", needed=("data", "seeds"))
+    arms = tuple(_arms(content, at, where, scale))
+    names = [arm.name for arm in arms]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{where}: several arms are called {', '.join(twice)}. Give their stages other names.")
+    metric = content.get("metric", METRICS[0])
+    if metric not in METRICS:
+        raise unknown_name(f"metric of {where}", metric, METRICS)
+    against = content.get("against", "")
+    if against and against not in names:
+        raise unknown_name(f"against of {where}", against, names)
+    return Study(
+        name=path.stem,
+        scale=scale,
+        title=content["title"],
+        asks=content["asks"],
+        system=content.get("system", ""),
+        metric=metric,
+        data=at["data"],
+        seeds=tuple(at["seeds"]),
+        folds=at.get("folds", 0),
+        look=at.get("look", False),
+        arms=arms,
+        blends=tuple(_blends(content, names, where)),
+        memory=content.get("memory", False),
+        against=against,
+    )
+
+
+def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
+    """The arms of all stages of this scale."""
+    known: list[str] = []
+    used: set[str] = set()
+    for stage in content["stage"]:
+        _check(stage, _STAGE, f"{where}, stage", needed=("name",))
+        name, here = stage["name"], f"{where}, stage {stage['name']}"
+        if name not in at.get("stages", [name]) or scale not in stage.get("scales", [scale]):
+            continue
+        start = stage.get("start", "")
+        wanted = start.removeprefix(BEST)
+        if start and wanted not in known:
+            raise unknown_name(f"start of {here}", wanted, known)
+        leak, combine = stage.get("leak", ""), tuple(stage.get("combine", ()))
+        if leak and leak not in DIVISIONS:
+            raise unknown_name(f"leak of {here}", leak, DIVISIONS)
+        if leak and at.get("folds"):
+            raise UsageError(f"{here}: leaky sets have one division of their own, and this scale has folds.")
+        for name_of in combine:
+            if name_of not in known:
+                raise unknown_name(f"combine of {here}", name_of, known)
+        fixed = {**content.get("recipe", {}), **stage.get("recipe", {}), **at.get("recipe", {})}
+        grid = {key: _kept(key, values, at.get("keep", {}), used) for key, values in stage.get("grid", {}).items()}
+        resamplings = stage.get("resample", [{}])
+        for each in resamplings:
+            _check(each, _RESAMPLE, f"{here}, resample")
+        for chosen in itertools.product(*grid.values()):
+            values = dict(zip(grid, chosen, strict=True))
+            _check(values, dict.fromkeys(Recipe.__dataclass_fields__, object), f"{here}, grid")
+            for resample in resamplings:
+                parts = [*_said(values), *([_title(resample)] if "resample" in stage else [])]
+                own = "/".join([name, *(["-".join(parts)] if parts else [])])
+                arm = Arm(own, {**fixed, **values}, resample, wanted, leak, combine)
+                if arm.space_of and arm.space_of not in known:
+                    raise unknown_name(f"space of {here}", arm.space_of, known)
+                known.append(arm.name)
+                yield arm
+        known.append(name)
+    unused = set(at.get("keep", {})) - used
+    if unused:
+        raise UsageError(f"{where}, scale.{scale}: keep names {', '.join(sorted(unused))}, which no grid has.")
+
+
+def _kept(key: str, values: list, keep: dict, used: set[str]) -> list:
+    """The values of a grid's key that a scale keeps."""
+    if key not in keep:
+        return values
+    used.add(key)
+    kept = [value for value in values if value in keep[key]]
+    if not kept:
+        raise UsageError(f"keep of {key} leaves none of {values}: found {keep[key]}.")
+    return kept
+
+
+def _said(values: Mapping[str, Any]) -> list[str]:
+    """Values of a grid as parts of a name: texts as they are, numbers and switches with their key."""
+    return [value if isinstance(value, str) else f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in values.items()]  # fmt: skip
+
+
+def _title(resample: Mapping[str, Any]) -> str:
+    """``hybrid-3000``, ``ros-disgust``, ``smote-embedding``."""
+    parts = [
+        resample.get("method", "none"),
+        *resample.get("classes", []),
+        resample.get("target"),
+        "embedding" if str(resample.get("space", "")).startswith(SPACE_OF) else resample.get("space"),
+    ]
+    return "-".join(str(part) for part in parts if part is not None)
+
+
+def _blends(content: dict, arms: list[str], where: str) -> Iterator[Blend]:
+    """The ensembles whose arms are all there at this scale."""
+    for each in content.get("ensemble", []):
+        _check(each, _ENSEMBLE, f"{where}, ensemble", needed=("name", "of"))
+        if set(each["of"]) <= set(arms):
+            yield Blend(**{**each, "of": tuple(each["of"])})
+
+
+def _check(given: Any, keys: Mapping[str, type], where: str, needed: tuple[str, ...] = ()) -> None:
+    """Raise unless every key is known, of its type, and all that are needed are there."""
+    if not isinstance(given, dict):
+        raise UsageError(f"{where}: expected a table, found {given!r}.")
+    for key, value in given.items():
+        if key not in keys:
+            raise unknown_name(f"key of {where}", key, keys)
+        if not isinstance(value, keys[key]) or (keys[key] is int and isinstance(value, bool)):
+            raise UsageError(f"{where}: {key} = {value!r}; expected {keys[key].__name__}.")
+    missing = [key for key in needed if key not in given]
+    if missing:
+        raise UsageError(f"{where} lacks {', '.join(missing)}.")
