@@ -34,6 +34,11 @@ A study is a TOML file::
     combine = ["balanced", "schedules"]         # of each the best arm's recipe and resampling, for each seed and fold
 
     [[stage]]
+    name = "found"
+    aligned = true                              # faces as ``align`` cuts them
+    inject = { name = "affectnet", classes = ["disgust"] }  # faces of another set in the store, to train with
+
+    [[stage]]
     name = "wrong"
     leak = "own"                                # resampled before the split, on purpose; see ``leaking``
     resample = [{ method = "ros" }]
@@ -47,6 +52,8 @@ A study is a TOML file::
     seeds = [0, 1, 2]
     recipe = { epochs = 3 }
     keep = { schedule = ["plateau"] }           # of a key's values; all others stay as they are
+    most = 300                                  # no class is brought to more rows than this
+    sets = { affectnet = "drawn:300" }          # what stands here for a set that stages name
 """
 
 from __future__ import annotations
@@ -84,10 +91,17 @@ class Arm:
         ``method``, and maybe ``target``, ``classes``, ``space``, as ``make_resampling`` takes them; empty for none.
     start : str
         Stage or arm whose best run it goes on from; empty for none.
+    aligned : bool
+        It is trained on the faces that ``align`` finds in the set.
+    inject : dict
+        ``name`` of another set, or ``drawn:N``, and ``classes`` of which its faces are added to training; empty for
+        none.
     leak : str
         A key of ``DIVISIONS``: it is trained on a leaky set. Empty for an honest arm.
     combine : tuple of str
         Stages of whose best arms it takes recipe and resampling.
+    own : set of str
+        Keys of the recipe that its stage or the scale sets: these no arm that it combines changes.
     """
 
     name: str
@@ -96,6 +110,9 @@ class Arm:
     start: str = ""
     leak: str = ""
     combine: tuple[str, ...] = ()
+    aligned: bool = False
+    inject: Mapping[str, Any] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
 
     @property
     def stage(self) -> str:

@@ -17,9 +17,11 @@ BEST = "best of "
 _TOP = {"title": str, "asks": str, "system": str, "metric": str, "recipe": dict, "stage": list, "ensemble": list,
         "scale": dict, "memory": bool, "against": str}  # fmt: skip
 _STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": list, "scales": list, "leak": str,
-          "combine": list}  # fmt: skip
+          "combine": list, "aligned": bool, "inject": dict}  # fmt: skip
 _ENSEMBLE = {"name": str, "of": list, "rule": str, "calibrate": str, "tta": str, "across_seeds": bool}
-_SCALE = {"data": str, "seeds": list, "folds": int, "recipe": dict, "keep": dict, "stages": list, "look": bool}
+_SCALE = {"data": str, "seeds": list, "folds": int, "recipe": dict, "keep": dict, "stages": list, "look": bool,
+          "most": int, "sets": dict}  # fmt: skip
+_INJECT = {"name": str, "classes": list}
 _RESAMPLE = {"method": str, "target": int, "classes": list, "space": str}
 METRICS = ("macro_f1", "accuracy")
 
@@ -100,7 +102,12 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
         for name_of in combine:
             if name_of not in known:
                 raise unknown_name(f"combine of {here}", name_of, known)
-        fixed = {**content.get("recipe", {}), **stage.get("recipe", {}), **at.get("recipe", {})}
+        inject = dict(stage.get("inject", {}))
+        if inject:
+            _check(inject, _INJECT, f"{here}, inject", needed=tuple(_INJECT))
+            inject["name"] = at.get("sets", {}).get(inject["name"], inject["name"])
+        set_here = {**stage.get("recipe", {}), **at.get("recipe", {})}
+        fixed = {**content.get("recipe", {}), **set_here}
         grid = {key: _kept(key, values, at.get("keep", {}), used) for key, values in stage.get("grid", {}).items()}
         resamplings = stage.get("resample", [{}])
         for each in resamplings:
@@ -111,7 +118,17 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
             for resample in resamplings:
                 parts = [*_said(values), *([_title(resample)] if "resample" in stage else [])]
                 own = "/".join([name, *(["-".join(parts)] if parts else [])])
-                arm = Arm(own, {**fixed, **values}, resample, wanted, leak, combine)
+                arm = Arm(
+                    name=own,
+                    recipe={**fixed, **values},
+                    resample=_capped(resample, at.get("most")),
+                    start=wanted,
+                    leak=leak,
+                    combine=combine,
+                    aligned=stage.get("aligned", False),
+                    inject=inject,
+                    own=frozenset({*set_here, *values}),
+                )
                 if arm.space_of and arm.space_of not in known:
                     raise unknown_name(f"space of {here}", arm.space_of, known)
                 known.append(arm.name)
@@ -131,6 +148,13 @@ def _kept(key: str, values: list, keep: dict, used: set[str]) -> list:
     if not kept:
         raise UsageError(f"keep of {key} leaves none of {values}: found {keep[key]}.")
     return kept
+
+
+def _capped(resample: Mapping[str, Any], most: int | None) -> Mapping[str, Any]:
+    """A resampling whose target is at most what the scale allows; its name stays."""
+    if most is None or "target" not in resample:
+        return resample
+    return {**resample, "target": min(most, resample["target"])}
 
 
 def _said(values: Mapping[str, Any]) -> list[str]:

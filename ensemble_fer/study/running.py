@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ensemble_fer.align import align
 from ensemble_fer.config import resolve_recipe
+from ensemble_fer.data.injection import inject_data
 from ensemble_fer.data.synthetic import synth_data
 from ensemble_fer.errors import EnsembleFerError, UsageError
 from ensemble_fer.export.fusing import fuse
@@ -103,7 +105,7 @@ def run_study(
     """
     if jobs < 1:
         raise UsageError(f"jobs {jobs}: expected 1 or more.")
-    data = _data_of(store, study)
+    data = _set(store, study.data)
     cells = cells_of(study)
     with pool_of(jobs) as pool:
         rows = _made(pool, store.root, study, data.id, cells, threads, quiet, report)
@@ -172,14 +174,14 @@ def score_cell(root: Path, kind: str, identity: str, quiet: bool) -> dict:
     return evaluate(Store(root), f"{kind}:{identity}", role=Role.TEST, quiet=quiet).report.to_dict()
 
 
-def _data_of(store: Store, study: Study) -> Artifact:
-    """The set that the study's scale names; drawn faces are drawn where they are not there yet."""
-    if not study.data.startswith(DRAWN):
-        return need_data(store, study.data)
-    count = study.data.removeprefix(DRAWN)
+def _set(store: Store, name: str, seed: int = 0) -> Artifact:
+    """The set of this name; drawn faces are drawn where they are not there yet."""
+    if not name.startswith(DRAWN):
+        return need_data(store, name)
+    count = name.removeprefix(DRAWN)
     if not count.isdecimal():
-        raise UsageError(f"data {study.data!r}: expected the name of a set, or {DRAWN}N for N drawn faces.")
-    return synth_data(store, rows=int(count), name=f"drawn-{count}")
+        raise UsageError(f"data {name!r}: expected the name of a set, or {DRAWN}N for N drawn faces.")
+    return synth_data(store, rows=int(count), seed=seed, name=f"drawn-{count}" + (f"-{seed}" if seed else ""))
 
 
 def _trained(
@@ -191,6 +193,11 @@ def _trained(
     arm = _combined(study, arm, before)
     settings = {**arm.recipe, "seed": cell.seed, "split": cell.split}
     method = arm.resample.get("method", "none")
+    if arm.inject:
+        other = _set(store, arm.inject["name"], seed=1)
+        data = inject_data(store, data, other, classes=arm.inject["classes"], quiet=quiet)
+    if arm.aligned:
+        data = align(store, data, quiet=quiet)
     if arm.leak:
         data = leaky_data(store, data, method=method, division=arm.leak, seed=cell.seed)
     elif method != "none":
@@ -226,8 +233,7 @@ def _combined(study: Study, arm: Arm, before: list[dict]) -> Arm:
     recipe, resample = {}, dict(arm.resample)
     for stage in arm.combine:
         (best,) = [each for each in study.arms if each.name == _best(study, arm, stage, before)["of"]]
-        # What differs from the study's own values: the other stage's arm must not put these back.
-        recipe |= {key: value for key, value in best.recipe.items() if arm.recipe.get(key) != value}
+        recipe |= {key: value for key, value in best.recipe.items() if key in best.own - arm.own}
         resample |= {
             key: value for key, value in best.resample.items() if best.resample.get("method", "none") != "none"
         }

@@ -62,7 +62,10 @@ def test_the_arms_of_a_scale(tmp_path: Path) -> None:
         "model": "compact", "learning_rate": 0.05, "epochs": 1, "schedule": "cosine", "batch_size": 64
     }  # fmt: skip
     assert study.arms[3] == Arm(
-        "balanced/hybrid-3000", {"model": "compact", "epochs": 1}, {"method": "hybrid", "target": 3000}
+        "balanced/hybrid-3000",
+        {"model": "compact", "epochs": 1},
+        {"method": "hybrid", "target": 3000},
+        own=frozenset({"epochs"}),
     )
     assert study.arms[5].start == "schedules"
     assert [blend.name for blend in study.blends] == ["pair"]
