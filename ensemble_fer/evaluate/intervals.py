@@ -98,8 +98,21 @@ def paired_difference(
     UsageError
         Unknown metric, or no predictions.
     """
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
+    difference, drawn = paired_draws(a, b, (metric,), n_boot=n_boot, seed=seed)[metric]
+    low, high = percentile_interval(drawn) or (np.nan, np.nan)
+    return difference, low, high
+
+
+def paired_draws(
+    a: Seeds, b: Seeds, metrics: Sequence[str], *, n_boot: int = N_BOOT, seed: int = 0
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """The difference of each metric and its bootstrap draws [n_boot], all from the same draws of groups and seeds.
+
+    Parameters and errors are those of ``paired_difference``.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise unknown_name("metric", metric, METRICS)
     sides = [[side] if isinstance(side, Predictions) else list(side) for side in (a, b)]
     _check_pairs(*sides)
     # Of each seed, what its two networks give side by side: statistics [rows, seeds, sides, width].
@@ -110,11 +123,14 @@ def paired_difference(
     )
     of_seed = statistics.shape[1:]
     sums = bootstrap(statistics.reshape(len(first), -1), first.groups, n_boot=n_boot, seed=seed)
-    differences = _difference(sums.reshape(n_boot, *of_seed), metric)  # [draws, seeds]
     # Seeds from a generator of their own: the draws of groups are those of every other interval here.
-    drawn = np.random.default_rng((seed, 1)).integers(len(pairs), size=differences.shape)
-    interval = percentile_interval(np.take_along_axis(differences, drawn, axis=1).mean(axis=1)) or [np.nan, np.nan]
-    return float(_difference(statistics.sum(axis=0), metric).mean()), interval[0], interval[1]
+    drawn = np.random.default_rng((seed, 1)).integers(len(pairs), size=(n_boot, len(pairs)))
+    found = {}
+    for metric in metrics:
+        differences = _difference(sums.reshape(n_boot, *of_seed), metric)  # [draws, seeds]
+        difference = float(_difference(statistics.sum(axis=0), metric).mean())
+        found[metric] = difference, np.take_along_axis(differences, drawn, axis=1).mean(axis=1)
+    return found
 
 
 def _difference(sums: NDArray, metric: str) -> NDArray[np.float64]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble_fer.errors import SplitMisuse
 from ensemble_fer.evaluate.intervals import N_BOOT, paired_difference
@@ -62,6 +64,22 @@ def mcnemar(a_only: int, b_only: int) -> dict:
     total = a_only + b_only
     p = float(binomtest(a_only, total).pvalue) if total else 1.0
     return {"a_only": a_only, "b_only": b_only, "p": p}
+
+
+def bootstrap_p(draws: NDArray) -> float:
+    """Two-sided probability of draws of a difference lying on the other side of 0, at least 2 / (draws + 1)."""
+    known = draws[~np.isnan(draws)]
+    least = min((known <= 0).sum(), (known >= 0).sum())
+    return float(min(1.0, 2 * (least + 1) / (len(known) + 1)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Probabilities of several tests, adjusted so that one false finding among all is as rare as said (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.asarray(p)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return adjusted.tolist()
 
 
 def _scores(a: Predictions, b: Predictions, n_boot: int, seed: int) -> dict[str, dict]:

@@ -1,0 +1,102 @@
+"""A study's arms against one of them, row by row: how much better, and can chance do it, among so many arms?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ensemble_fer.evaluate.counts import METRICS, row_statistics
+from ensemble_fer.evaluate.intervals import N_BOOT, intervals, paired_draws, percentile_interval
+from ensemble_fer.evaluate.pairs import bootstrap_p, holm
+from ensemble_fer.report import evaluate
+from ensemble_fer.store import Store
+from ensemble_fer.study.plan import Study
+from ensemble_fer.types import Predictions, Role
+
+SAID_OF = ("macro_f1", "disgust_f1", "accuracy")
+LEVEL = 0.05
+
+
+def predictions_of_arm(store: Store, study: Study, rows: Sequence[dict], of: str) -> list[Predictions]:
+    """What an arm says, one for each seed: of its test part where it was scored, of all rows where there are folds.
+
+    An arm of which a run failed gives nothing for that seed.
+    """
+    found = []
+    for seed in study.seeds:
+        own = [row for row in rows if row["of"] == of and row["seed"] == seed]
+        if not own or any("id" not in row or row["kind"] not in ("run", "ensemble") for row in own):
+            continue
+        role = Role.TEST if all(row.get("test") for row in own) else Role.SELECT
+        if role == Role.SELECT and (study.folds or not all(row.get("select") for row in own)):
+            continue
+        said = [evaluate(store, f"{row['kind']}:{row['id']}", role=role, quiet=True).predictions for row in own]
+        found.append(pooled(said) if len(said) > 1 else said[0])
+    return found
+
+
+def pooled(folds: Sequence[Predictions]) -> Predictions:
+    """Predictions of the test parts of all folds as one, in the order of the rows.
+
+    Each row is there once, predicted by a network that has trained on neither it nor a twin of it.
+    """
+    order = np.argsort(np.concatenate([p.rows for p in folds]), kind="stable")
+    arrays = ("logits", "labels", "rows", "groups", "twin_in_train")
+    joined = {key: np.concatenate([getattr(p, key) for p in folds])[order] for key in arrays}
+    first = folds[0]
+    protocol = replace(first.protocol, split=f"{first.protocol.split.rpartition(':')[0]}, all folds")
+    return replace(first, **joined, protocol=protocol)
+
+
+def differences(store: Store, study: Study, rows: Sequence[dict], *, n_boot: int = N_BOOT, seed: int = 0) -> list[dict]:
+    """Scores of each arm with intervals, and its differences from the arm ``study.against``.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As ``run_study`` gives them.
+
+    Returns
+    -------
+    list of dict
+        For each arm and ensemble that was scored: ``of``, ``rows`` (faces), ``seeds``, ``scores`` and, for all but the
+        one it is measured against, ``differences``: for each of macro_f1, disgust_f1 and accuracy ``value`` with
+        ``ci95``. A difference also has ``p``, of the bootstrap over photographs and seeds, ``p_holm``, adjusted over
+        the arms, and ``verdict``: better, worse, or undecided at 5 %.
+    """
+    names = list(dict.fromkeys(row["of"] for row in rows))
+    said = {of: predictions_of_arm(store, study, rows, of) for of in names}
+    base = said.get(study.against, [])
+    found: list[dict] = []
+    for of, own in said.items():
+        if not own:
+            continue
+        line = {"of": of, "rows": len(own[0]), "seeds": [p.protocol.seed for p in own], "scores": _scores(own, n_boot)}
+        if base and of != study.against and len(own) == len(base):
+            draws = paired_draws(own, base, SAID_OF, n_boot=n_boot, seed=seed)
+            line["differences"] = {
+                metric: {"value": value, "ci95": percentile_interval(drawn), "p": bootstrap_p(drawn)}
+                for metric, (value, drawn) in draws.items()
+            }
+        found.append(line)
+    for metric in SAID_OF:
+        compared = [line["differences"][metric] for line in found if "differences" in line]
+        for one, p in zip(compared, holm([one["p"] for one in compared]), strict=True):
+            one["p_holm"] = p
+            one["verdict"] = "undecided" if p >= LEVEL else "better" if one["value"] > 0 else "worse"
+    return found
+
+
+def _scores(own: Sequence[Predictions], n_boot: int) -> dict[str, dict]:
+    """Mean over the seeds of each metric, and of the ends of its intervals over photographs."""
+    each = [row_statistics(p.labels, p.logits) for p in own]
+    bounds = [intervals(one, own[0].groups, n_boot=n_boot) for one in each]
+    found = {}
+    for metric in SAID_OF:
+        values = [float(METRICS[metric](one.sum(axis=0))) for one in each]
+        ends = [bound[metric] for bound in bounds if metric in bound]
+        middle = [float(np.mean(side)) for side in zip(*ends, strict=True)] if ends else None
+        found[metric] = {"value": float(np.mean(values)), "ci95": middle, "each": values}
+    return found
