@@ -12,10 +12,23 @@ RECIPES = ("first",)
 """Files there that are recipes."""
 
 
+def studies_folder() -> Path:
+    """Where the files are that come with the package.
+
+    Raises
+    ------
+    MissingError
+        The package is not whole.
+    """
+    found = next((place for place in PLACES if place.is_dir()), None)
+    if found is None:
+        raise MissingError(f"there are no studies at {PLACES[0]}. Install the package again.")
+    return found
+
+
 def known_studies() -> dict[str, Path]:
     """The studies that come with the package, by name."""
-    place = next((place for place in PLACES if place.is_dir()), None)
-    found = sorted(place.glob("*.toml")) if place else []
+    found = sorted(studies_folder().glob("*.toml"))
     return {path.stem: path for path in found if path.stem not in RECIPES}
 
 
