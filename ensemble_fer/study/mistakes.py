@@ -1,0 +1,183 @@
+"""What each mistake of protocol adds: the leaky score beside the honest one of the same member, over seeds.
+
+It reads the rows of the study ``leakage``; which arm stands for what is said here by the names of its stages.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_fer.align import align
+from ensemble_fer.data.derived import alignment_of
+from ensemble_fer.evaluate.metrics import summary
+from ensemble_fer.report import evaluate
+from ensemble_fer.store import Store
+from ensemble_fer.study.plan import Study
+from ensemble_fer.study.published import published
+from ensemble_fer.types import Predictions, Role
+
+METRICS = ("accuracy", "macro_f1")
+BALANCED = ("ros", "smote", "smote_tomek")
+SHOWN = {"ros": "ROS", "smote": "SMOTE", "smote_tomek": "SMOTE-Tomek", "three": "the mean of the three"}
+STEPS = {
+    "one": "all rows resampled, then divided",
+    "own": "and each set divided on its own",
+    "onward": "and started from a network tuned before",
+}
+MEMBERS = 3
+"""Of the ensemble whose members are searched."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake and what it adds.
+
+    Parameters
+    ----------
+    group : str
+        The kind of mistake.
+    what : str
+        What was done wrong, or of which network it is.
+    honest, leaky : dict
+        For each of ``METRICS`` a score of each seed, 0 to 1.
+    published : float or None
+        The accuracy that was published for it.
+    """
+
+    group: str
+    what: str
+    honest: dict[str, list[float]]
+    leaky: dict[str, list[float]]
+    published: float | None = None
+    added: dict[str, dict] = field(init=False)
+
+    def __post_init__(self) -> None:
+        added = {metric: over_seeds(np.subtract(self.leaky[metric], self.honest[metric])) for metric in METRICS}
+        object.__setattr__(self, "added", added)
+
+    def to_dict(self) -> dict:
+        """JSON values, marked LEAKY."""
+        return {**vars(self), "mark": "LEAKY"}
+
+
+def over_seeds(values: NDArray) -> dict:
+    """Mean, and its 95 % interval by Student's t over the seeds; None of a single one."""
+    from scipy.stats import t
+
+    n = len(values)
+    mean = float(np.mean(values))
+    if n < 2:
+        return {"mean": mean, "ci95": None}
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return {"mean": mean, "ci95": [mean - half, mean + half]}
+
+
+def mistakes(store: Store, study: Study, rows: Sequence[dict], *, quiet: bool = True) -> list[Mistake]:
+    """What each mistake added, of the finished rows of the study ``leakage``; what lacks a row is left out.
+
+    Nothing is looked at that the study has not looked at.
+    """
+    table = {(row["of"], row["seed"]): row for row in rows if "id" in row}
+    found: list[Mistake] = []
+
+    def add(group: str, what: str, pairs: Callable[[int], tuple[dict, dict]], claimed: float | None = None) -> None:
+        """A mistake whose honest and leaky scores of a seed ``pairs`` gives; seeds that lack a row are left out."""
+        each = []
+        for seed in study.seeds:
+            try:
+                each.append(pairs(seed))
+            except KeyError:
+                continue
+        if each:
+            honest, leaky = ({m: [one[side][m] for one in each] for m in METRICS} for side in (0, 1))
+            found.append(Mistake(group, what, honest, leaky, claimed))
+
+    claims = {one.arm: one.accuracy for one in published("gaballa_tantawy_ensemble") if one.leaky}
+    for stage, text in STEPS.items():
+        for method in (*BALANCED, "three"):
+            honest, leaky = (_arm(of, method) for of in ("honest", stage))
+            # Members were published of the first step, their mean of the last.
+            claim = claims["three"] if method == "three" else claims[f"balanced/{method}"]
+            add(
+                f"resampled before the split: {text}",
+                SHOWN[method],
+                lambda seed, honest=honest, leaky=leaky: (table[honest, seed]["test"], table[leaky, seed]["test"]),
+                claim if (method == "three") == (stage != "one") else None,
+            )
+    arms = [arm.name for arm in study.arms if arm.stage == "official"]
+    pool = _Pool(store, table, arms, quiet)
+    for of in arms:
+        clean = of.replace("official", "clean")
+        if any((clean, seed) in table for seed in study.seeds):
+            add(
+                "twins of test faces train",
+                "the official split as it is, against training without them",
+                lambda seed, of=of, clean=clean: (table[clean, seed]["test"], table[of, seed]["test"]),
+            )
+    add("checkpoint and recipe chosen on the test", f"of {len(arms)} recipes and all their epochs", pool.chosen)
+    add("test rows without a detected face dropped", "by MTCNN", pool.faceless)
+    add("the members of an ensemble searched on the test", f"{MEMBERS} of {len(arms)}", pool.searched)
+    return found
+
+
+def _arm(stage: str, method: str) -> str:
+    """The arm of a method in a stage; of the three together the ensemble."""
+    return f"{stage}-three" if method == "three" else f"{stage}/{method}"
+
+
+class _Pool:
+    """The networks of the official split, of which recipes, rows and members are chosen."""
+
+    def __init__(self, store: Store, table: dict[tuple[str, int], dict], arms: Sequence[str], quiet: bool) -> None:
+        self.store, self.table, self.arms, self.quiet = store, table, arms, quiet
+
+    def chosen(self, seed: int) -> tuple[dict, dict]:
+        """The recipe that the select part prefers, and the one that the test part does, both scored on the test."""
+        honest = self._best(seed)
+        swapped = [self.table[of.replace("official", "swapped"), seed]["select"] for of in self.arms]
+        return honest["test"], max(swapped, key=lambda scores: scores["accuracy"])
+
+    def faceless(self, seed: int) -> tuple[dict, dict]:
+        """Of the honest network all test rows, and those in which a face is found."""
+        row = self._best(seed)
+        said = self._said(row, Role.TEST)
+        data = self.store.by_id("data", self.store.by_id("run", row["id"]).inputs[0])
+        alignment = alignment_of(align(self.store, data, quiet=self.quiet))
+        assert alignment is not None
+        kept = alignment.found[said.rows]
+        return summary(said.labels, said.logits), summary(said.labels[kept], said.logits[kept])
+
+    def searched(self, seed: int) -> tuple[dict, dict]:
+        """Of all ensembles of some members the best on the select part, and the best on the test, scored there."""
+        rows = [self.table[of, seed] for of in self.arms]
+        select, test = ([self._said(row, role) for row in rows] for role in (Role.SELECT, Role.TEST))
+        sets = list(itertools.combinations(range(len(rows)), min(MEMBERS, len(rows))))
+        by_select, by_test = ([_mean(said, members) for members in sets] for said in (select, test))
+        honest = max(range(len(sets)), key=lambda i: by_select[i]["accuracy"])
+        leaky = max(range(len(sets)), key=lambda i: by_test[i]["accuracy"])
+        return by_test[honest], by_test[leaky]
+
+    def _best(self, seed: int) -> dict:
+        return max((self.table[of, seed] for of in self.arms), key=lambda row: row["select"]["accuracy"])
+
+    def _said(self, row: dict, role: Role) -> Predictions:
+        if role == Role.TEST and "test" not in row:
+            raise KeyError("not looked at")
+        return evaluate(self.store, f"run:{row['id']}", role=role, quiet=True).predictions
+
+
+def _mean(said: Sequence[Predictions], members: Sequence[int]) -> dict:
+    """Scores of the mean of the probabilities of some members."""
+    mean = np.mean([said[i].probabilities() for i in members], axis=0)
+    return summary(said[0].labels, np.log(np.maximum(mean, 1e-30)))
+
+
+def by_group(found: Sequence[Mistake]) -> Iterator[tuple[str, list[Mistake]]]:
+    """The mistakes of each kind together."""
+    for group in dict.fromkeys(one.group for one in found):
+        yield group, [one for one in found if one.group == group]

@@ -1,0 +1,59 @@
+"""What each mistake adds is the difference of what the rows say, and nothing that lacks a row is made up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ensemble_fer.store import Store
+from ensemble_fer.study.finding import study_file
+from ensemble_fer.study.mistakes import METRICS, Mistake, by_group, mistakes, over_seeds
+from ensemble_fer.study.reading import read_study
+from ensemble_fer.study.running import run_study
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    store, study = Store(tmp_path_factory.mktemp("leakage")), read_study(study_file("leakage"), "smoke")
+    return store, study, run_study(store, study, threads=1, quiet=True)["rows"]
+
+
+def test_the_study_at_smoke(made) -> None:
+    store, study, rows = made
+    assert [row["problem"] for row in rows if "problem" in row] == []
+    table = {row["of"]: row for row in rows}
+    found = mistakes(store, study, rows)
+    groups = dict(by_group(found))
+    assert len(groups) == 7
+    assert [len(group) for group in groups.values()] == [4, 4, 4, 1, 1, 1, 1]
+    first = found[0]
+    assert first.what == "ROS"
+    assert first.published == 0.8597
+    for metric in METRICS:
+        honest, leaky = table["honest/ros"]["test"][metric], table["one/ros"]["test"][metric]
+        assert first.honest[metric] == [honest]
+        assert first.added[metric] == {"mean": pytest.approx(leaky - honest), "ci95": None}
+    fused = groups["resampled before the split: and each set divided on its own"][-1]
+    assert (fused.what, fused.published) == ("the mean of the three", 0.9718)
+    assert fused.leaky["accuracy"] == [table["own-three"]["test"]["accuracy"]]
+    searched = found[-1]
+    assert searched.added["accuracy"]["mean"] >= 0, "the best on the test is not worse there than another one"
+    assert all(one.to_dict()["mark"] == "LEAKY" for one in found)
+
+
+def test_what_lacks_a_row_is_left_out(made) -> None:
+    store, study, rows = made
+    some = [row for row in rows if not row["of"].startswith(("swapped", "onward", "clean"))]
+    found = mistakes(store, study, some)
+    assert [len(group) for _, group in by_group(found)] == [4, 4, 1, 1]
+    assert mistakes(store, study, []) == []
+
+
+def test_intervals_over_seeds() -> None:
+    # Student's t with two degrees of freedom: 4.3027.
+    found = over_seeds(np.array([0.1, 0.2, 0.3]))
+    assert found["mean"] == pytest.approx(0.2)
+    assert found["ci95"] == pytest.approx([0.2 - 4.3027 * 0.1 / 3**0.5, 0.2 + 4.3027 * 0.1 / 3**0.5], abs=1e-4)
+    one = Mistake("g", "w", {key: [0.6, 0.62] for key in METRICS}, {key: [0.9, 0.9] for key in METRICS})
+    low, high = one.added["accuracy"]["ci95"]
+    assert low < 0.29 < high
