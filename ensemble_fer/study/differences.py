@@ -10,8 +10,7 @@ import numpy as np
 from ensemble_fer.evaluate.counts import METRICS, row_statistics
 from ensemble_fer.evaluate.intervals import N_BOOT, intervals, paired_draws, percentile_interval
 from ensemble_fer.evaluate.pairs import bootstrap_p, holm
-from ensemble_fer.report import evaluate
-from ensemble_fer.store import Store
+from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.plan import Study
 from ensemble_fer.types import Predictions, Role
 
@@ -19,21 +18,20 @@ SAID_OF = ("macro_f1", "disgust_f1", "accuracy")
 LEVEL = 0.05
 
 
-def predictions_of_arm(store: Store, study: Study, rows: Sequence[dict], of: str) -> list[Predictions]:
+def predictions_of_arm(study: Study, gathered: Gathered, of: str) -> list[Predictions]:
     """What an arm says, one for each seed: of its test part where it was scored, of all rows where there are folds.
 
     An arm of which a run failed gives nothing for that seed.
     """
     found = []
     for seed in study.seeds:
-        own = [row for row in rows if row["of"] == of and row["seed"] == seed]
-        if not own or any("id" not in row or row["kind"] not in ("run", "ensemble") for row in own):
-            continue
-        role = Role.TEST if all(row.get("test") for row in own) else Role.SELECT
-        if role == Role.SELECT and (study.folds or not all(row.get("select") for row in own)):
-            continue
-        said = [evaluate(store, f"{row['kind']}:{row['id']}", role=role, quiet=True).predictions for row in own]
-        found.append(pooled(said) if len(said) > 1 else said[0])
+        own = [row for row in gathered.rows if row["of"] == of and row["seed"] == seed]
+        for role in (Role.TEST, Role.SELECT):
+            said = [gathered.said(row, role) for row in own]
+            whole = [one for one in said if one is not None]
+            if whole and len(whole) == len(said):
+                found.append(pooled(whole) if study.folds else whole[0])
+                break
     return found
 
 
@@ -50,13 +48,8 @@ def pooled(folds: Sequence[Predictions]) -> Predictions:
     return replace(first, **joined, protocol=protocol)
 
 
-def differences(store: Store, study: Study, rows: Sequence[dict], *, n_boot: int = N_BOOT, seed: int = 0) -> list[dict]:
+def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed: int = 0) -> list[dict]:
     """Scores of each arm with intervals, and its differences from the arm ``study.against``.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        As ``run_study`` gives them.
 
     Returns
     -------
@@ -66,8 +59,8 @@ def differences(store: Store, study: Study, rows: Sequence[dict], *, n_boot: int
         ``ci95``. A difference also has ``p``, of the bootstrap over photographs and seeds, ``p_holm``, adjusted over
         the arms, and ``verdict``: better, worse, or undecided at 5 %.
     """
-    names = list(dict.fromkeys(row["of"] for row in rows))
-    said = {of: predictions_of_arm(store, study, rows, of) for of in names}
+    names = list(dict.fromkeys(row["of"] for row in gathered.rows))
+    said = {of: predictions_of_arm(study, gathered, of) for of in names}
     base = said.get(study.against, [])
     found: list[dict] = []
     for of, own in said.items():

@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.align import align
-from ensemble_fer.data.derived import alignment_of
 from ensemble_fer.evaluate.metrics import summary
-from ensemble_fer.report import evaluate
-from ensemble_fer.store import Store
+from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.plan import Study
 from ensemble_fer.study.published import published
 from ensemble_fer.types import Predictions, Role
@@ -77,12 +74,9 @@ def over_seeds(values: NDArray) -> dict:
     return {"mean": mean, "ci95": [mean - half, mean + half]}
 
 
-def mistakes(store: Store, study: Study, rows: Sequence[dict], *, quiet: bool = True) -> list[Mistake]:
-    """What each mistake added, of the finished rows of the study ``leakage``; what lacks a row is left out.
-
-    Nothing is looked at that the study has not looked at.
-    """
-    table = {(row["of"], row["seed"]): row for row in rows if "id" in row}
+def mistakes(study: Study, gathered: Gathered) -> list[Mistake]:
+    """What each mistake added, of the finished rows of the study ``leakage``; what lacks a row is left out."""
+    pool = _Pool(study, gathered)
     found: list[Mistake] = []
 
     def add(group: str, what: str, pairs: Callable[[int], tuple[dict, dict]], claimed: float | None = None) -> None:
@@ -106,22 +100,20 @@ def mistakes(store: Store, study: Study, rows: Sequence[dict], *, quiet: bool = 
             add(
                 f"resampled before the split: {text}",
                 SHOWN[method],
-                lambda seed, honest=honest, leaky=leaky: (table[honest, seed]["test"], table[leaky, seed]["test"]),
+                lambda seed, honest=honest, leaky=leaky: (pool.test(honest, seed), pool.test(leaky, seed)),
                 claim if (method == "three") == (stage != "one") else None,
             )
-    arms = [arm.name for arm in study.arms if arm.stage == "official"]
-    pool = _Pool(store, table, arms, quiet)
-    for of in arms:
+    for of in pool.arms:
         clean = of.replace("official", "clean")
-        if any((clean, seed) in table for seed in study.seeds):
-            add(
-                "twins of test faces train",
-                "the official split as it is, against training without them",
-                lambda seed, of=of, clean=clean: (table[clean, seed]["test"], table[of, seed]["test"]),
-            )
-    add("checkpoint and recipe chosen on the test", f"of {len(arms)} recipes and all their epochs", pool.chosen)
+        add(
+            "twins of test faces train",
+            "the official split as it is, against training without them",
+            lambda seed, of=of, clean=clean: (pool.test(clean, seed), pool.test(of, seed)),
+        )
+    count = len(pool.arms)
+    add("checkpoint and recipe chosen on the test", f"of {count} recipes and all their epochs", pool.chosen)
     add("test rows without a detected face dropped", "by MTCNN", pool.faceless)
-    add("the members of an ensemble searched on the test", f"{MEMBERS} of {len(arms)}", pool.searched)
+    add("the members of an ensemble searched on the test", f"{min(MEMBERS, count)} of {count}", pool.searched)
     return found
 
 
@@ -131,44 +123,57 @@ def _arm(stage: str, method: str) -> str:
 
 
 class _Pool:
-    """The networks of the official split, of which recipes, rows and members are chosen."""
+    """What the arms said; those of the official split are the ones of which recipes, rows and members are chosen.
 
-    def __init__(self, store: Store, table: dict[tuple[str, int], dict], arms: Sequence[str], quiet: bool) -> None:
-        self.store, self.table, self.arms, self.quiet = store, table, arms, quiet
+    Whatever lacks a row raises KeyError.
+    """
+
+    def __init__(self, study: Study, gathered: Gathered) -> None:
+        self.gathered = gathered
+        self.arms = [arm.name for arm in study.arms if arm.stage == "official"]
+        self.rows = {(row["of"], row["seed"]): row for row in gathered.rows}
+
+    def said(self, of: str, seed: int, role: Role) -> Predictions:
+        found = self.gathered.said(self.rows[of, seed], role)
+        if found is None:
+            raise KeyError(of)
+        return found
+
+    def test(self, of: str, seed: int) -> dict:
+        """Scores of the test part."""
+        return _scores(self.said(of, seed, Role.TEST))
 
     def chosen(self, seed: int) -> tuple[dict, dict]:
         """The recipe that the select part prefers, and the one that the test part does, both scored on the test."""
-        honest = self._best(seed)
-        swapped = [self.table[of.replace("official", "swapped"), seed]["select"] for of in self.arms]
-        return honest["test"], max(swapped, key=lambda scores: scores["accuracy"])
+        swapped = [_scores(self.said(of.replace("official", "swapped"), seed, Role.SELECT)) for of in self.arms]
+        return self.test(self._best(seed), seed), max(swapped, key=lambda scores: scores["accuracy"])
 
     def faceless(self, seed: int) -> tuple[dict, dict]:
         """Of the honest network all test rows, and those in which a face is found."""
-        row = self._best(seed)
-        said = self._said(row, Role.TEST)
-        data = self.store.by_id("data", self.store.by_id("run", row["id"]).inputs[0])
-        alignment = alignment_of(align(self.store, data, quiet=self.quiet))
-        assert alignment is not None
-        kept = alignment.found[said.rows]
-        return summary(said.labels, said.logits), summary(said.labels[kept], said.logits[kept])
+        said, found = self.said(self._best(seed), seed, Role.TEST), self.gathered.found
+        if found is None:
+            raise KeyError("found")
+        kept = found[said.rows]
+        return _scores(said), summary(said.labels[kept], said.logits[kept])
 
     def searched(self, seed: int) -> tuple[dict, dict]:
         """Of all ensembles of some members the best on the select part, and the best on the test, scored there."""
-        rows = [self.table[of, seed] for of in self.arms]
-        select, test = ([self._said(row, role) for row in rows] for role in (Role.SELECT, Role.TEST))
-        sets = list(itertools.combinations(range(len(rows)), min(MEMBERS, len(rows))))
+        select, test = ([self.said(of, seed, role) for of in self.arms] for role in (Role.SELECT, Role.TEST))
+        sets = list(itertools.combinations(range(len(self.arms)), min(MEMBERS, len(self.arms))))
         by_select, by_test = ([_mean(said, members) for members in sets] for said in (select, test))
         honest = max(range(len(sets)), key=lambda i: by_select[i]["accuracy"])
         leaky = max(range(len(sets)), key=lambda i: by_test[i]["accuracy"])
         return by_test[honest], by_test[leaky]
 
-    def _best(self, seed: int) -> dict:
-        return max((self.table[of, seed] for of in self.arms), key=lambda row: row["select"]["accuracy"])
+    def _best(self, seed: int) -> str:
+        """The arm that the select part prefers."""
+        if not self.arms:
+            raise KeyError("official")
+        return max(self.arms, key=lambda of: _scores(self.said(of, seed, Role.SELECT))["accuracy"])
 
-    def _said(self, row: dict, role: Role) -> Predictions:
-        if role == Role.TEST and "test" not in row:
-            raise KeyError("not looked at")
-        return evaluate(self.store, f"run:{row['id']}", role=role, quiet=True).predictions
+
+def _scores(said: Predictions) -> dict:
+    return summary(said.labels, said.logits)
 
 
 def _mean(said: Sequence[Predictions], members: Sequence[int]) -> dict:

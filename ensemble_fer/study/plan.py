@@ -171,6 +171,11 @@ class Study:
     memory: bool = False
     against: str = ""
 
+    @property
+    def leaky(self) -> bool:
+        """Some of it is done wrong on purpose."""
+        return any(arm.leak for arm in self.arms)
+
     def named(self, name: str) -> list[str]:
         """The arms of this name, or of the stage of this name."""
         return [arm.name for arm in self.arms if name in (arm.name, arm.stage)]

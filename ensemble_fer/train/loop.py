@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import EnsembleFerError
-from ensemble_fer.evaluate.metrics import accuracy, macro_f1
+from ensemble_fer.evaluate.counts import confusion, precision_of, recall_of
+from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.files import write_atomic
 from ensemble_fer.models import Member
 from ensemble_fer.train.averaging import Average
@@ -151,8 +152,7 @@ def fit(
                 if len(select_labels):
                     logits = predict_rows(scored, select_images, device=device)
                     _check_numbers(np.isfinite(logits).all(), latest["epoch"], recipe)
-                    latest["accuracy"] = accuracy(select_labels, logits)
-                    latest["macro_f1"] = macro_f1(select_labels, logits)
+                    latest |= scores_of_epoch(select_labels, logits)
                 else:
                     some = predict_rows(scored, batches.images[:PROBED].cpu().numpy(), device=device)
                     _check_numbers(np.isfinite(some).all(), latest["epoch"], recipe)
@@ -176,6 +176,16 @@ def fit(
     member.freeze(0)
     member.load_state_dict(state.best)
     return state
+
+
+def scores_of_epoch(labels: NDArray[np.uint8], logits: NDArray[np.float32]) -> dict:
+    """What the history keeps of an epoch: accuracy, macro_f1, nll, and precision and recall of each class [7]."""
+    matrix, scores = confusion(labels, logits), summary(labels, logits)
+    each = {"precision": precision_of(matrix), "recall": recall_of(matrix)}
+    return {
+        **{metric: scores[metric] for metric in ("accuracy", "macro_f1", "nll")},
+        **{what: [round(float(value), 6) for value in values] for what, values in each.items()},
+    }
 
 
 def steps_of(recipe: Recipe, count: int) -> tuple[int, int]:

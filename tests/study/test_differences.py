@@ -11,6 +11,7 @@ from ensemble_fer.evaluate.pairs import bootstrap_p, holm
 from ensemble_fer.store import Store
 from ensemble_fer.study import differences as module
 from ensemble_fer.study.differences import differences, pooled, predictions_of_arm
+from ensemble_fer.study.gathering import Gathered, gather
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import run_study
 from ensemble_fer.types import Predictions, Protocol, Role
@@ -38,18 +39,19 @@ def test_all_rows_once_over_the_folds(tmp_path: Path) -> None:
     (tmp_path / "folds.toml").write_text(FILE)
     store, study = Store(tmp_path / "store"), read_study(tmp_path / "folds.toml")
     rows = run_study(store, study, threads=1, quiet=True)["rows"]
-    (said,) = predictions_of_arm(store, study, rows, "data/ros")
+    gathered = gather(store, study, rows)
+    (said,) = predictions_of_arm(study, gathered, "data/ros")
     np.testing.assert_array_equal(said.rows, np.arange(400))
     assert said.protocol.split == "kfold:3, all folds"
-    lines = differences(store, study, rows, n_boot=200)
+    lines = differences(study, gathered, n_boot=200)
     assert [line["of"] for line in lines] == ["data/none", "data/ros"]
     assert "differences" not in lines[0]
     for metric, one in lines[1]["differences"].items():
         values = [line["scores"][metric]["value"] for line in lines]
         assert one["value"] == pytest.approx(values[1] - values[0])
         assert one["p_holm"] == one["p"]  # of one arm
-    rows[0].pop("id")  # a fold that failed
-    assert predictions_of_arm(store, study, rows, rows[0]["of"]) == []
+    gathered.rows[0].pop("said")  # a fold that failed
+    assert predictions_of_arm(study, gathered, rows[0]["of"]) == []
 
 
 def said(seed: int, right: float, source: str, rng: np.random.Generator) -> Predictions:
@@ -66,8 +68,8 @@ def test_only_what_chance_cannot_do_is_better(monkeypatch: pytest.MonkeyPatch, t
     rng = np.random.default_rng(0)
     shares = {"data/none": 0.6, "better": 0.68, "same": 0.6, "worse": 0.5}
     arms = {of: [said(seed, share, of, rng) for seed in (0, 1)] for of, share in shares.items()}
-    monkeypatch.setattr(module, "predictions_of_arm", lambda store, study, rows, of: arms[of])
-    lines = differences(Store(tmp_path), study, [{"of": of} for of in arms], n_boot=1000)
+    monkeypatch.setattr(module, "predictions_of_arm", lambda study, gathered, of: arms[of])
+    lines = differences(study, Gathered([{"of": of} for of in arms], {}), n_boot=1000)
     verdicts = {line["of"]: line["differences"]["accuracy"]["verdict"] for line in lines if "differences" in line}
     assert verdicts == {"better": "better", "same": "undecided", "worse": "worse"}
     for line in lines[1:]:

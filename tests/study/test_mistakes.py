@@ -5,24 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ensemble_fer.errors import MissingError, StoreError
 from ensemble_fer.store import Store
 from ensemble_fer.study.finding import study_file
+from ensemble_fer.study.gathering import Gathered, gather, load_gathered
 from ensemble_fer.study.mistakes import METRICS, Mistake, by_group, mistakes, over_seeds
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import run_study
+from ensemble_fer.types import Role
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     store, study = Store(tmp_path_factory.mktemp("leakage")), read_study(study_file("leakage"), "smoke")
-    return store, study, run_study(store, study, threads=1, quiet=True)["rows"]
+    rows = run_study(store, study, threads=1, quiet=True)["rows"]
+    return study, rows, gather(store, study, rows)
 
 
 def test_the_study_at_smoke(made) -> None:
-    store, study, rows = made
+    study, rows, gathered = made
     assert [row["problem"] for row in rows if "problem" in row] == []
     table = {row["of"]: row for row in rows}
-    found = mistakes(store, study, rows)
+    found = mistakes(study, gathered)
     groups = dict(by_group(found))
     assert len(groups) == 7
     assert [len(group) for group in groups.values()] == [4, 4, 4, 1, 1, 1, 1]
@@ -42,11 +46,11 @@ def test_the_study_at_smoke(made) -> None:
 
 
 def test_what_lacks_a_row_is_left_out(made) -> None:
-    store, study, rows = made
-    some = [row for row in rows if not row["of"].startswith(("swapped", "onward", "clean"))]
-    found = mistakes(store, study, some)
+    study, _, gathered = made
+    some = [row for row in gathered.rows if not row["of"].startswith(("swapped", "onward", "clean"))]
+    found = mistakes(study, Gathered(some, gathered.arrays))
     assert [len(group) for _, group in by_group(found)] == [4, 4, 1, 1]
-    assert mistakes(store, study, []) == []
+    assert mistakes(study, Gathered([], {})) == []
 
 
 def test_intervals_over_seeds() -> None:
@@ -57,3 +61,26 @@ def test_intervals_over_seeds() -> None:
     one = Mistake("g", "w", {key: [0.6, 0.62] for key in METRICS}, {key: [0.9, 0.9] for key in METRICS})
     low, high = one.added["accuracy"]["ci95"]
     assert low < 0.29 < high
+
+
+def test_what_was_gathered_is_the_same_after_it_was_kept(made, tmp_path) -> None:
+    study, rows, gathered = made
+    gathered.save(tmp_path)
+    again = load_gathered(tmp_path)
+    assert again.rows == gathered.rows
+    assert mistakes(study, again) == mistakes(study, gathered)
+    for row, before in zip(again.rows, rows, strict=True):
+        assert set(row["said"]) == {part for part in ("select", "test") if before.get(part)}
+        if before["kind"] == "run":
+            assert len(row["history"]) == row["epochs"]
+            assert len(row["history"][0]["recall"]) == 7
+        said = again.said(row, Role.TEST)
+        assert said is not None
+        assert said.protocol.leaky == bool(before["test"]["protocol"]["leaks"])
+        right = (said.logits.argmax(1) == said.labels).mean()
+        assert right == pytest.approx(before["test"]["accuracy"], abs=2 / len(said)), "half precision makes ties"
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(StoreError, match="damaged"):
+        load_gathered(tmp_path)
+    with pytest.raises(MissingError, match=r"said\.npz"):
+        load_gathered(tmp_path / "none")
