@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ def add_to(app: typer.Typer) -> None:
     study = typer.Typer(help="Grids of runs and ensembles from a file.", no_args_is_help=True, rich_markup_mode=None)
     study.command("list", epilog="Example:  ensemble-fer study list")(list_studies)
     study.command("run", epilog="Example:  ensemble-fer study run khaireddin_vggnet --scale small")(run)
+    study.command("report", epilog="Example:  ensemble-fer study report leakage --scale small --out pages")(report)
     app.add_typer(study, name="study")
 
 
@@ -85,6 +87,46 @@ def run(
     if failed:
         remark(f"{len(failed)} of {len(cells)} failed; the same command tries them again")
         raise typer.Exit(1)
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="A study by name, or a TOML file.", metavar="NAME|TOML")],
+    scale: Annotated[str, typer.Option("--scale", help="smoke, small or paper.", metavar="S")] = "smoke",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages.", metavar="FOLDER")] = Path("report"),
+    kept: Annotated[
+        Path | None,
+        typer.Option("--kept", help="Folder of what was gathered: written, or read with --again.", metavar="FOLDER"),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Write the pages from what was kept, without a store.")
+    ] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write the report of a finished study as Markdown and as one HTML file that needs no network."""
+    from ensemble_fer.errors import UsageError
+    from ensemble_fer.study.finding import study_file
+    from ensemble_fer.study.gathering import gather, load_gathered
+    from ensemble_fer.study.reading import read_study
+    from ensemble_fer.study.reporting import write_report
+    from ensemble_fer.study.running import last_rows
+
+    asked = read_study(study_file(name), scale)
+    if again and kept is None:
+        raise UsageError("--again reads what was kept: name its folder with --kept.")
+    if again and kept is not None:
+        gathered = load_gathered(kept)
+    else:
+        opened = open_store(store)
+        gathered = gather(opened, asked, last_rows(opened, asked), quiet=False)
+        if kept is not None:
+            gathered.save(kept)
+    pages = write_report(asked, gathered, out)
+    if as_json:
+        print_json({"pages": [str(page) for page in pages], "kept": None if kept is None else str(kept)})
+        return
+    for page in pages:
+        remark(f"written: {page}")
 
 
 def _table(title: str, lines: list[dict]) -> None:

@@ -23,8 +23,8 @@ BALANCED = ("ros", "smote", "smote_tomek")
 SHOWN = {"ros": "ROS", "smote": "SMOTE", "smote_tomek": "SMOTE-Tomek", "three": "the mean of the three"}
 STEPS = {
     "one": "all rows resampled, then divided",
-    "own": "and each set divided on its own",
-    "onward": "and started from a network tuned before",
+    "own": "each resampled set divided on its own",
+    "onward": "on from a network tuned before",
 }
 MEMBERS = 3
 """Of the ensemble whose members are searched."""
@@ -98,7 +98,7 @@ def mistakes(study: Study, gathered: Gathered) -> list[Mistake]:
             # Members were published of the first step, their mean of the last.
             claim = claims["three"] if method == "three" else claims[f"balanced/{method}"]
             add(
-                f"resampled before the split: {text}",
+                text,
                 SHOWN[method],
                 lambda seed, honest=honest, leaky=leaky: (pool.test(honest, seed), pool.test(leaky, seed)),
                 claim if (method == "three") == (stage != "one") else None,
@@ -106,8 +106,8 @@ def mistakes(study: Study, gathered: Gathered) -> list[Mistake]:
     for of in pool.arms:
         clean = of.replace("official", "clean")
         add(
-            "twins of test faces train",
-            "the official split as it is, against training without them",
+            "twins of test faces train, as the official split has it",
+            "against training without them",
             lambda seed, of=of, clean=clean: (pool.test(clean, seed), pool.test(of, seed)),
         )
     count = len(pool.arms)

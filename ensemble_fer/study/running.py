@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from ensemble_fer.align import align
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.injection import inject_data
 from ensemble_fer.data.synthetic import synth_data
-from ensemble_fer.errors import EnsembleFerError, UsageError
+from ensemble_fer.errors import EnsembleFerError, MissingError, StoreError, UsageError
 from ensemble_fer.export.fusing import fuse
+from ensemble_fer.files import write_atomic
 from ensemble_fer.report import evaluate
 from ensemble_fer.resample import SearchOptions, make_resampling
 from ensemble_fer.store import Artifact, Store, need_data
@@ -112,7 +114,35 @@ def run_study(
         if study.look:
             _look(pool, store.root, rows, quiet)
     ordered = [rows[cell.name] for cell in cells]
+    write_atomic(_place(store, study), json.dumps(ordered))
     return {"study": study.name, "scale": study.scale, "data": data.id, "rows": ordered}
+
+
+def last_rows(store: Store, study: Study) -> list[dict]:
+    """The rows of the last time that a study was run to its end.
+
+    Raises
+    ------
+    MissingError
+        It was not, or its file has asked for other runs since.
+    """
+    place = _place(store, study)
+    again = f"Run it:  ensemble-fer study run {study.name} --scale {study.scale}"
+    if not place.is_file():
+        raise MissingError(f"study {study.name} was not run to its end at scale {study.scale} in this store. {again}")
+    try:
+        rows = json.loads(place.read_text(encoding="utf-8"))
+        same = [row["name"] for row in rows] == [cell.name for cell in cells_of(study)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{place} is damaged. {again}") from error
+    if not same:
+        raise MissingError(f"the file of study {study.name} asks for other runs than those that were made. {again}")
+    return rows
+
+
+def _place(store: Store, study: Study) -> Path:
+    """Where the rows of a study are kept."""
+    return store.root / "studies" / f"{study.name}.{study.scale}.json"
 
 
 def _made(

@@ -37,7 +37,7 @@ def test_the_study_at_smoke(made) -> None:
         honest, leaky = table["honest/ros"]["test"][metric], table["one/ros"]["test"][metric]
         assert first.honest[metric] == [honest]
         assert first.added[metric] == {"mean": pytest.approx(leaky - honest), "ci95": None}
-    fused = groups["resampled before the split: and each set divided on its own"][-1]
+    fused = groups["each resampled set divided on its own"][-1]
     assert (fused.what, fused.published) == ("the mean of the three", 0.9718)
     assert fused.leaky["accuracy"] == [table["own-three"]["test"]["accuracy"]]
     searched = found[-1]

@@ -1,0 +1,282 @@
+"""The report of a study: what was asked, how, what came of it, beside what was published, and what it cost.
+
+Every number is computed from what was gathered, so that the pages can be made again without the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ensemble_fer.evaluate.counts import confusion
+from ensemble_fer.study import drawing
+from ensemble_fer.study.differences import SAID_OF, differences, predictions_of_arm
+from ensemble_fer.study.gathering import Gathered
+from ensemble_fer.study.mistakes import by_group, mistakes
+from ensemble_fer.study.page import Block, Code, Figure, Heading, Table, Text, to_html, to_markdown
+from ensemble_fer.study.plan import Study
+from ensemble_fer.study.published import published
+
+TITLES = {"macro_f1": "macro-F1, %", "disgust_f1": "Disgust F1, %", "accuracy": "accuracy, %"}
+MATRICES = 6
+
+
+def write_report(study: Study, gathered: Gathered, out: str | Path) -> list[Path]:
+    """Write ``NAME.md``, its figures under ``images/``, and ``NAME.html``, which needs nothing else.
+
+    Parameters
+    ----------
+    out : path
+        A folder.
+
+    Returns
+    -------
+    list of Path
+        The two pages.
+    """
+    blocks = list(report_blocks(study, gathered))
+    pages = [Path(out) / f"{study.name}.md", Path(out) / f"{study.name}.html"]
+    to_markdown(study.title, blocks, pages[0])
+    to_html(study.title, blocks, pages[1])
+    return pages
+
+
+def report_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
+    """The report as blocks."""
+    lines = differences(study, gathered)
+    leaky = {row["of"] for row in gathered.rows for said in row.get("said", {}).values() if said["protocol"]["leaks"]}
+    honest = sorted((line for line in lines if line["of"] not in leaky), key=lambda line: -_value(line, study.metric))
+    ranked = [line["of"] for line in honest]
+    yield Text(study.asks)
+    yield from _protocol(study, gathered)
+    if leaky:
+        yield from _mistakes(study, gathered)
+    yield Heading("Leaderboard")
+    yield from _leaderboard(study, gathered, honest)
+    if study.against:
+        yield from _against(study, lines)
+    if leaky:
+        yield Heading("LEAKY scores", 3)
+        yield Text("Made wrong on purpose; they measure memory, are ranked with nothing, and exist only here.")
+        yield _scores([line for line in lines if line["of"] in leaky], mark="LEAKY ")
+    yield from _beside_published(study, {line["of"]: line for line in lines}, leaky)
+    yield from _curves(study, gathered, ranked)
+    yield from _matrices(study, gathered, ranked)
+    yield from _cost(study, gathered)
+    yield from _again(study)
+
+
+def _protocol(study: Study, gathered: Gathered) -> Iterator[Block]:
+    stamps = [(row["of"], said["protocol"]) for row in gathered.rows for _, said in sorted(row.get("said", {}).items())]
+    yield Heading("Protocol")
+    many = f"{len(study.seeds)} seeds ({', '.join(map(str, study.seeds))})" if len(study.seeds) > 1 else "one seed"
+    folds = f", {study.folds} folds, so that every row is scored once by networks that know no twin of it" * bool(
+        study.folds
+    )
+    yield Text(
+        f"Scale `{study.scale}`, data {study.data}, {many}{folds}. "
+        + ("The test part was scored when all else was done." if study.look else "Nothing looked at the test part.")
+    )
+    honest = [protocol for _, protocol in stamps if not protocol["leaks"]]
+    if honest:
+        differ = {key: sorted({str(protocol[key]) for protocol in honest}) for key in ("split", "chosen_by", "tta")}
+        if study.folds:
+            differ["split"] = [f"kfold:{study.folds}"]
+        said = {"split": "Splits", "chosen_by": "Chosen by", "tta": "Test-time augmentation"}
+        yield Text(". ".join(f"{said[key]}: {'; '.join(values)}" for key, values in differ.items()) + ".")
+    failed = [row for row in gathered.rows if "problem" in row]
+    if failed:
+        yield Text(f"{len(failed)} of {len(gathered.rows)} runs failed and are missing below:")
+        yield Table(["run", "why"], [[row["name"], row["problem"].replace("\n", " ")] for row in failed], left=2)
+
+
+def _leaderboard(study: Study, gathered: Gathered, lines: Sequence[dict]) -> Iterator[Block]:
+    if not lines:
+        yield Text("Nothing was scored.")
+        return
+    part = "test part" if study.look else "select part, which also chose each checkpoint: a little too good"
+    part = "all rows, each by the fold that tests it" if study.folds else part
+    yield _scores(lines, note=f"Per cent of the {part}; 95 % intervals by bootstrap over photographs. {_seeds(study)}")
+    if len(lines) > 1:
+        rows = [(line["of"], line["scores"]) for line in lines]
+        says = "Scores with their 95 % intervals, best on top."
+        yield Figure("scores", drawing.intervals_figure(rows, TITLES, zero=False), says)
+
+
+def _seeds(study: Study) -> str:
+    return "Means over the seeds; ± is the standard deviation between them." if len(study.seeds) > 1 else ""
+
+
+def _scores(lines: Sequence[dict], note: str = "", mark: str = "") -> Table:
+    heads = ["arm", "networks", *TITLES.values()]
+    rows = [
+        [mark + line["of"], str(len(line["seeds"])), *(_cell(line["scores"][metric]) for metric in SAID_OF)]
+        for line in lines
+    ]
+    return Table(heads, rows, note)
+
+
+def _cell(one: dict) -> str:
+    if one["value"] is None or np.isnan(one["value"]):
+        return ""
+    spread = f" ± {100 * np.std(one['each'], ddof=1):.1f}" if len(one.get("each", [])) > 1 else ""
+    ends = f" [{100 * one['ci95'][0]:.1f}, {100 * one['ci95'][1]:.1f}]" if one["ci95"] else ""
+    return f"{100 * one['value']:.1f}{spread}{ends}"
+
+
+def _value(line: dict, metric: str) -> float:
+    value = line["scores"][metric]["value"]
+    return -1.0 if np.isnan(value) else value
+
+
+def _against(study: Study, lines: Sequence[dict]) -> Iterator[Block]:
+    compared = sorted(
+        (line for line in lines if "differences" in line), key=lambda line: -line["differences"]["macro_f1"]["value"]
+    )
+    if not compared:
+        return
+    yield Heading(f"Against {study.against}")
+    yield Text(
+        "Differences on the same rows, in points; p is of the bootstrap over photographs, adjusted after Holm over all "
+        f"{len(compared)} arms. What it leaves at 0.05 or above is undecided."
+    )
+    rows = [[line["of"], *(_difference(line["differences"][metric]) for metric in SAID_OF)] for line in compared]
+    yield Table(["arm", *TITLES.values()], rows)
+    drawn = [(line["of"], line["differences"]) for line in compared]
+    says = f"Differences from {study.against}: green is better, red worse, gray undecided."
+    yield Figure("differences", drawing.intervals_figure(drawn, TITLES, zero=True), says)
+
+
+def _difference(one: dict) -> str:
+    ends = f" [{100 * one['ci95'][0]:+.1f}, {100 * one['ci95'][1]:+.1f}]" if one["ci95"] else ""
+    return f"{100 * one['value']:+.1f}{ends}, p {one['p_holm']:.3f}: {one['verdict']}"
+
+
+def _mistakes(study: Study, gathered: Gathered) -> Iterator[Block]:
+    found = mistakes(study, gathered)
+    if not found:
+        return
+    yield Heading("What each mistake adds")
+    memory = [row["memory"] for row in gathered.rows if "memory" in row]
+    if memory:
+        yield Text(
+            f"The networks answer {100 * min(memory):.1f} to {100 * max(memory):.1f} % of their own training rows "
+            f"rightly (median {100 * float(np.median(memory)):.1f} %): what leaks into training they know."
+        )
+    rows = [
+        [
+            one.group,
+            one.what,
+            *(
+                cell
+                for metric in ("accuracy", "macro_f1")
+                for cell in (
+                    f"{100 * float(np.mean(one.honest[metric])):.1f}",
+                    f"{100 * float(np.mean(one.leaky[metric])):.1f} LEAKY",
+                    _added(one.added[metric]),
+                )
+            ),
+            "" if one.published is None else f"{100 * one.published:.2f}",
+        ]
+        for one in found
+    ]
+    heads = ["mistake", "of", "accuracy, honest", "leaky", "adds", "macro-F1, honest", "leaky", "adds", "published"]
+    note = "Per cent; what it adds in points, with 95 % intervals by Student's t over the seeds."
+    yield Table(heads, rows, note, left=2)
+    says = "Honest and leaky scores of the same members, and what was published with the same mistake."
+    yield Figure("mistakes", drawing.mistakes_figure(list(by_group(found))), says)
+
+
+def _added(one: dict) -> str:
+    ends = f" [{100 * one['ci95'][0]:+.1f}, {100 * one['ci95'][1]:+.1f}]" if one["ci95"] else ""
+    return f"{100 * one['mean']:+.1f}{ends}"
+
+
+def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> Iterator[Block]:
+    rows = []
+    for one in published(study.name):
+        ours = lines.get(one.arm)
+        if ours is None and study.scale != "paper":
+            continue
+        scores = ["" if value is None else f"{100 * value:.2f}" for value in (one.accuracy, one.macro_f1)]
+        own = ["", ""] if ours is None else [_cell(ours["scores"][metric]) for metric in ("accuracy", "macro_f1")]
+        rows.append([one.published, one.wrong, one.source, one.split, *scores, *own])
+    if not rows:
+        return
+    yield Heading("Published and ours")
+    if study.scale != "paper":
+        yield Text(
+            "Ours is a shorter training of a smaller network where the scale says so: compare the order, not the size."
+        )
+    heads = [
+        "published as",
+        "what is wrong with it",
+        "source",
+        "its split",
+        "accuracy",
+        "macro-F1",
+        "our accuracy",
+        "our macro-F1",
+    ]
+    yield Table(heads, rows, "Per cent. No macro-F1 where none was published.", left=4)
+
+
+def _curves(study: Study, gathered: Gathered, ranked: Sequence[str]) -> Iterator[Block]:
+    runs = [row for row in gathered.rows if len(row.get("history", [])) > 1]
+    if not runs:
+        return
+    yield Heading("Learning")
+    lines = {}
+    for of in dict.fromkeys(row["of"] for row in runs):
+        own = [row["history"] for row in runs if row["of"] == of]
+        length = min(len(history) for history in own)
+        keys = [key for key in ("train_loss", "accuracy", "macro_f1") if key in own[0][0]]
+        lines[of] = {key: [float(np.mean([history[i][key] for history in own])) for i in range(length)] for key in keys}
+    shown = [of for of in ranked if of in lines]
+    says = "By epoch, means over seeds, on the select part; the best arms in colour, the others gray."
+    yield Figure("curves", drawing.curves_figure(lines, shown), says)
+    best = next((row for of in shown for row in runs if row["of"] == of and "precision" in row["history"][0]), None)
+    if best is not None:
+        curves = {what: np.array([record[what] for record in best["history"]]) for what in ("precision", "recall")}
+        yield Figure(
+            "classes", drawing.classes_figure(curves), f"Each class by epoch on the select part: {best['name']}."
+        )
+
+
+def _matrices(study: Study, gathered: Gathered, ranked: Sequence[str]) -> Iterator[Block]:
+    matrices = {}
+    for of in ranked[:MATRICES]:
+        said = predictions_of_arm(study, gathered, of)
+        if said:
+            matrices[of] = sum(confusion(p.labels, p.logits) for p in said)
+    if matrices:
+        yield Heading("What is taken for what")
+        says = "Rows are the truth, shares in per cent; all seeds together."
+        yield Figure("confusion", drawing.confusion_figures(matrices), says)
+
+
+def _cost(study: Study, gathered: Gathered) -> Iterator[Block]:
+    runs = [row for row in gathered.rows if row.get("train_seconds") is not None]
+    if not runs:
+        return
+    yield Heading("Cost")
+    rows = []
+    for of in dict.fromkeys(row["of"] for row in runs):
+        own = [row for row in runs if row["of"] == of]
+        seconds = float(np.mean([row["train_seconds"] for row in own]))
+        counts = [f"{own[0][key]:,}" for key in ("parameters", "train_rows", "steps")]
+        rows.append([of, str(len(own)), *counts, f"{seconds / 60:.1f}"])
+    total = sum(row["train_seconds"] for row in runs) / 3600
+    where = sorted({f"{row['device']}, {row['precision']}, {row['threads']} threads" for row in runs})
+    note = f"{total:.1f} hours of training in all, on {'; '.join(where)}; the machine may have done other work beside."
+    yield Table(["arm", "runs", "parameters", "training rows", "steps", "minutes a run"], rows, note)
+
+
+def _again(study: Study) -> Iterator[Block]:
+    yield Heading("Again")
+    yield Code(
+        f"ensemble-fer study run {study.name} --scale {study.scale}\n"
+        f"ensemble-fer study report {study.name} --scale {study.scale}"
+    )
