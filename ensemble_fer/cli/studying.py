@@ -38,7 +38,17 @@ def run(
     scale: Annotated[
         str, typer.Option("--scale", help="smoke (seconds, drawn faces), small (hours) or paper.", metavar="S")
     ] = "smoke",
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once.", metavar="K")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Runs at once: 1, or all that a cluster has room for.", metavar="K"),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="A Ray cluster: HOST:PORT, auto, or local. The store is shared.", metavar="ADDRESS"),
+    ] = None,
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0, help="On a cluster, the share of a GPU of each run.", metavar="N")
+    ] = 0,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Of each run: all there are, divided by jobs.", metavar="N")
     ] = None,
@@ -76,8 +86,8 @@ def run(
         came = row.get("problem") or f"macro-F1 {percent((row['select'] or {}).get('macro_f1'))}"
         remark(f"{done} of {len(cells)}  {row['name']}: {came} ({row['seconds']:,.0f} s)")
 
-    own = threads or max(1, cpu_count() // jobs)
-    found = run_study(open_store(store), asked, jobs=jobs, threads=own, report=report)
+    own = threads or (1 if ray else max(1, cpu_count() // (jobs or 1)))
+    found = run_study(open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, report=report)
     lines = summary(found["rows"])
     if as_json:
         print_json({**found, "arms": lines})

@@ -73,7 +73,9 @@ def run_study(
     store: Store,
     study: Study,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
+    gpus: float = 0,
     threads: int | None = None,
     quiet: bool = False,
     report: Callable[[dict], None] = lambda row: None,
@@ -85,8 +87,13 @@ def run_study(
 
     Parameters
     ----------
-    jobs : int
-        Runs at once, each in a process of its own.
+    jobs : int, optional
+        Runs at once, each in a process of its own; on a cluster at most so many. By default one, and on a cluster as
+        many as it has room for.
+    ray : str, optional
+        A Ray cluster to run on, see ``cluster_of``; ``store`` must be a folder that all its nodes share.
+    gpus : float
+        Of a cluster, the share of each run.
     threads : int, optional
         Of each training.
     report : callable
@@ -105,14 +112,14 @@ def run_study(
     KeyboardInterrupt
         Interrupted; the same call goes on.
     """
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise UsageError(f"jobs {jobs}: expected 1 or more.")
     data = _set(store, study.data)
     cells = cells_of(study)
-    with pool_of(jobs) as pool:
-        rows = _made(pool, store.root, study, data.id, cells, threads, quiet, report)
+    with pool_of(jobs, ray=ray, cpus=threads or 1, gpus=gpus) as pool:
+        rows = _made(pool, store.root.resolve(), study, data.id, cells, threads, quiet, report)
         if study.look:
-            _look(pool, store.root, rows, quiet)
+            _look(pool, store.root.resolve(), rows, quiet)
     ordered = [rows[cell.name] for cell in cells]
     write_atomic(_place(store, study), json.dumps(ordered))
     return {"study": study.name, "scale": study.scale, "data": data.id, "rows": ordered}

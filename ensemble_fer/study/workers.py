@@ -59,9 +59,15 @@ class Processes:
 
 
 @contextmanager
-def pool_of(jobs: int) -> Iterator[Pool]:
-    """A pool of so many processes; of one, this process."""
-    if jobs == 1:
+def pool_of(jobs: int | None, *, ray: str | None = None, cpus: float = 1, gpus: float = 0) -> Iterator[Pool]:
+    """A pool of so many processes; of one, this process; with ``ray`` a cluster, see ``cluster_of``."""
+    if ray is not None:
+        from ensemble_fer.study.cluster import cluster_of
+
+        with cluster_of(ray, room=jobs, cpus=cpus, gpus=gpus) as cluster:
+            yield cluster
+        return
+    if jobs in (None, 1):
         yield Here()
         return
     context = multiprocessing.get_context("spawn")

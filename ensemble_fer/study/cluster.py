@@ -1,0 +1,107 @@
+"""Tasks of a study on a Ray cluster: each run a task with its share of processors and GPUs, the store a shared folder.
+
+What a lost node was doing is done again elsewhere; a training goes on from its last checkpoint in the store.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ensemble_fer.errors import EnsembleFerError, MissingError
+from ensemble_fer.study.workers import Task
+
+LOCAL = "local"
+RETRIES = 20
+"""Times that a task is begun again after its node or process was lost."""
+EVERYTHING = 1_000_000
+
+
+class Cluster:
+    """Tasks of a cluster that this process is connected to.
+
+    Parameters
+    ----------
+    ray : module
+    room : int
+        Tasks that are handed over at once; the cluster does as many of them as it has processors for.
+    cpus, gpus : float
+        Share of each task.
+    """
+
+    def __init__(self, ray: Any, room: int, cpus: float, gpus: float) -> None:
+        self.room, self._ray = room, ray
+        self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": RETRIES}
+        self._running: dict[Any, str] = {}
+
+    def submit(self, key: str, task: Task, *given: Any) -> None:
+        self._running[self._ray.remote(task).options(name=key, **self._options).remote(*given)] = key
+
+    def next_done(self) -> tuple[str, dict]:
+        (done,), _ = self._ray.wait(list(self._running), num_returns=1)
+        key = self._running.pop(done)
+        try:
+            return key, self._ray.get(done)
+        except self._ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines()
+            raise EnsembleFerError(
+                f"{key} was lost on the cluster {RETRIES + 1} times: {lines[0] if lines else type(error).__name__}. "
+                "What is done is kept; the same command goes on from there."
+            ) from error
+
+    def cancel(self) -> None:
+        """Interrupt what runs, as Ctrl-C does, so that checkpoints are written."""
+        for task in self._running:
+            with suppress(Exception):
+                self._ray.cancel(task)
+
+
+@contextmanager
+def cluster_of(address: str, *, room: int | None = None, cpus: float = 1, gpus: float = 0) -> Iterator[Cluster]:
+    """Connect to a Ray cluster for as long as the block lasts.
+
+    Parameters
+    ----------
+    address : str
+        ``local`` starts one on this machine, reachable from this machine alone, and ends it afterwards; else
+        ``HOST:PORT`` of one that runs, or ``auto``.
+    room : int, optional
+        Tasks handed over at once; all by default.
+    cpus, gpus : float
+        Share of each task; a part of a GPU lets several runs use it.
+
+    Raises
+    ------
+    MissingError
+        Ray is not installed, or there is no such cluster.
+    """
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingError("a cluster needs Ray. Get it:  pip install 'ensemble-fer[cluster]'") from error
+    host, _, port = address.rpartition(":")
+    here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == LOCAL else {}
+    if host.startswith("127."):  # Ray would look for it at the address by which others see this machine
+        here = {"_node_ip_address": host}
+    try:
+        if port.isdecimal() and host:  # Ray itself waits for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level="error", **here)
+    except (OSError, ValueError, OverflowError, RuntimeError, TimeoutError) as error:
+        raise MissingError(
+            f"there is no Ray cluster at {address}: {str(error).strip().splitlines()[0]}. "
+            "Start one (ray start --head), or take --ray local."
+        ) from error
+    try:
+        found = Cluster(ray, room or EVERYTHING, cpus, gpus)
+        try:
+            yield found
+        except BaseException:
+            found.cancel()
+            raise
+    finally:
+        ray.shutdown()
