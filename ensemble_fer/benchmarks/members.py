@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -18,15 +17,12 @@ import torch
 
 from ensemble_fer.config import MODELS, Recipe, resolve_recipe
 from ensemble_fer.files import write_atomic
-from ensemble_fer.models import build
 from ensemble_fer.models.cost import flops
 from ensemble_fer.report import evaluate
 from ensemble_fer.runtime import cpu_count, machine
 from ensemble_fer.store import Store
 from ensemble_fer.train import load_member, train
-from ensemble_fer.train.convolutions import FastConvolutions
-from ensemble_fer.train.device import choose_precision, keep_freed_memory, set_threads
-from ensemble_fer.train.optimizers import optimizer_of
+from ensemble_fer.train.timing import seconds_a_step
 
 # One recipe for all, since it is the networks that are compared; dropout is each one's own. 2,000 steps of 16 faces,
 # a little more than each training face once: as much as two cores do for all members in some three hours.
@@ -82,29 +78,9 @@ def row_of(store: Store, model: str, data: str, threads: int | None) -> dict:
 
 
 def seconds_an_epoch(row: dict) -> float:
-    """Seconds that the steps of one epoch of the official training part take on all processors, which must be idle.
-
-    Of a network with fresh weights: how long a step takes does not depend on them.
-    """
-    set_threads(None)
-    keep_freed_memory()
-    recipe = recipe_of(row["model"])
-    member = build(row["model"], recipe.dropout).to(memory_format=torch.channels_last).train()
-    optimizer = optimizer_of(recipe, member)
-    precision = choose_precision("auto", torch.device("cpu"))
+    """Seconds that the steps of one epoch of the official training part take on all processors, which must be idle."""
     batch = row["batch_size"]
-    crops = torch.rand(batch, member.crop, member.crop) * 255
-    labels = torch.arange(batch) % 7
-    taken, fast = [], FastConvolutions()
-    for _ in range(TIMED + 1):
-        began = time.perf_counter()
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32), fast:
-            loss = member.loss(crops, labels, torch.nn.functional.cross_entropy)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        taken.append(time.perf_counter() - began)
-    return round(statistics.median(taken[1:]) * TRAINING_ROWS / batch, 1)
+    return round(seconds_a_step(recipe_of(row["model"]), faces=batch, repeats=TIMED) * TRAINING_ROWS / batch, 1)
 
 
 def table(rows: list[dict]) -> str:

@@ -61,6 +61,7 @@ def run(
     What is done is not done again; Ctrl-C leaves what the same command goes on from; what fails is said at the end.
     """
     from ensemble_fer.runtime import cpu_count
+    from ensemble_fer.study.costing import forecast
     from ensemble_fer.study.finding import study_file
     from ensemble_fer.study.reading import read_study
     from ensemble_fer.study.running import cells_of, run_study
@@ -68,15 +69,9 @@ def run(
 
     asked = read_study(study_file(name), scale)
     cells = cells_of(asked)
+    own = threads or (1 if ray else max(1, cpu_count() // (jobs or 1)))
     if dry_run:
-        if as_json:
-            print_json(
-                [{"name": cell.name, "of": cell.what.name, "seed": cell.seed, "split": cell.split} for cell in cells]
-            )
-        else:
-            print_table(
-                asked.title, ["run", "seed", "split"], [[cell.what.name, cell.seed, cell.split] for cell in cells]
-            )
+        _forecast(forecast(open_store(store), asked, jobs=jobs or 1, threads=own), asked.title, as_json)
         return
     done = 0
 
@@ -86,7 +81,6 @@ def run(
         came = row.get("problem") or f"macro-F1 {percent((row['select'] or {}).get('macro_f1'))}"
         remark(f"{done} of {len(cells)}  {row['name']}: {came} ({row['seconds']:,.0f} s)")
 
-    own = threads or (1 if ray else max(1, cpu_count() // (jobs or 1)))
     found = run_study(open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, report=report)
     lines = summary(found["rows"])
     if as_json:
@@ -137,6 +131,33 @@ def report(
         return
     for page in pages:
         remark(f"written: {page}")
+
+
+def _forecast(found: dict, title: str, as_json: bool) -> None:
+    """What a dry run says."""
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [
+            arm["of"],
+            arm["runs"],
+            arm["done"],
+            arm["rows"],
+            arm["steps"],
+            f"{arm['flop'] / 1e15:,.2f}",
+            f"{arm['hours']:,.1f}",
+        ]
+        for arm in found["arms"]
+    ]
+    heads = ["arm", "runs", "done", "rows, about", "steps", "PFLOP", "hours here"]
+    left = found["runs"] - found["done"]
+    note = (
+        f"{left:,} of {found['runs']:,} runs to be done and {found['ensembles']:,} ensembles: about "
+        f"{found['flop'] / 1e15:,.1f} PFLOP and {found['hours']:,.1f} hours of training on this machine. "
+        "Steps were timed just now; other work beside makes the hours more than they are."
+    )
+    print_table(title, heads, rows, note=note)
 
 
 def _table(title: str, lines: list[dict]) -> None:

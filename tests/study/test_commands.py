@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ensemble_fer.models import build
+from ensemble_fer.models.cost import flops
 from tests.cli.running import run
 from tests.study.test_plan import STUDIES
 from tests.study.test_running import FILE
@@ -13,15 +15,22 @@ from tests.study.test_running import FILE
 def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "little.toml"
     path.write_text(FILE)
-    plan = json.loads(run("study", "run", path, "--dry-run", "--json", "--store", tmp_path / "s").stdout)
-    assert len(plan) == 6
+    ahead = json.loads(run("study", "run", path, "--dry-run", "--json", "--store", tmp_path / "s").stdout)
+    assert (ahead["runs"], ahead["done"], ahead["ensembles"]) == (5, 0, 1)
     assert not (tmp_path / "s").exists(), "only said"
+    assert [arm["steps"] for arm in ahead["arms"]] == [1] * 5
+    # Three times twice 128 faces of as many multiplications as the member's card says.
+    each = 6 * 128 * flops(build("compact", 0.0))
+    assert ahead["flop"] == 5 * each
+    assert 0 < ahead["hours"] < 1
     done = run("study", "run", path, "--threads", "1", "--json", "--store", tmp_path / "s")
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [row["name"] for row in found["rows"]] == [row["name"] for row in plan]
     arms = {line["of"]: line for line in found["arms"]}
-    assert list(arms) == [row["of"] for row in plan]
+    assert list(arms) == [*(arm["of"] for arm in ahead["arms"]), "pair"]
+    left = json.loads(run("study", "run", path, "--dry-run", "--json", "--store", tmp_path / "s").stdout)
+    assert (left["done"], left["flop"], left["hours"]) == (5, 0, 0)
+    assert "0 of 5 runs to be done" in run("study", "run", path, "--dry-run", "--store", tmp_path / "s").stdout
     row = found["rows"][0]
     assert arms[row["of"]]["select"]["macro_f1"] == {
         "mean": row["select"]["macro_f1"], "spread": None, "each": [row["select"]["macro_f1"]]
