@@ -56,6 +56,16 @@ _WHERE = {
     "explain.embedding": ("tsne",),
     "explain.explaining": ("explain",),
     "demo": ("run_demo",),
+    "study.costing": ("forecast",),
+    "study.differences": ("differences",),
+    "study.finding": ("known_studies", "study_file"),
+    "study.gathering": ("gather", "load_gathered"),
+    "study.leaking": ("leaky_data",),
+    "study.mistakes": ("mistakes",),
+    "study.published": ("published",),
+    "study.reading": ("read_study",),
+    "study.reporting": ("write_report",),
+    "study.running": ("run_study",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -118,6 +128,18 @@ if TYPE_CHECKING:
     from ensemble_fer.store import Artifact as Artifact
     from ensemble_fer.store import Store as Store
     from ensemble_fer.store import need_data as need_data
+    from ensemble_fer.study.costing import forecast as forecast
+    from ensemble_fer.study.differences import differences as differences
+    from ensemble_fer.study.finding import known_studies as known_studies
+    from ensemble_fer.study.finding import study_file as study_file
+    from ensemble_fer.study.gathering import gather as gather
+    from ensemble_fer.study.gathering import load_gathered as load_gathered
+    from ensemble_fer.study.leaking import leaky_data as leaky_data
+    from ensemble_fer.study.mistakes import mistakes as mistakes
+    from ensemble_fer.study.published import published as published
+    from ensemble_fer.study.reading import read_study as read_study
+    from ensemble_fer.study.reporting import write_report as write_report
+    from ensemble_fer.study.running import run_study as run_study
     from ensemble_fer.train import learn as learn
     from ensemble_fer.train import load_member as load_member
     from ensemble_fer.train import predict_rows as predict_rows
