@@ -19,18 +19,27 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(study, name="study")
 
 
-def list_studies(as_json: JsonOption = False) -> None:
-    """What studies there are, and what each asks."""
+def list_studies(as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
+    """What studies there are, what each asks, and how much of it at scale small is in the store."""
     from ensemble_fer.study.finding import known_studies
     from ensemble_fer.study.reading import read_study
     from ensemble_fer.study.running import cells_of
 
     known = {name: read_study(path, "small") for name, path in known_studies().items()}
+    names = {name: [cell.name for cell in cells_of(study)] for name, study in known.items()}
+    opened = open_store(store)
+    there = {*opened.refs("run"), *opened.refs("ensemble"), *opened.refs("predictions")}
+    done = {name: sum(cell in there for cell in cells) for name, cells in names.items()}
     if as_json:
-        print_json({name: {"title": study.title, "asks": study.asks} for name, study in known.items()})
+        print_json(
+            {
+                name: {"title": study.title, "asks": study.asks, "small": len(names[name]), "done": done[name]}
+                for name, study in known.items()
+            }
+        )
         return
-    rows = [[name, study.asks, len(cells_of(study))] for name, study in known.items()]
-    print_table("", ["study", "asks", "runs at small"], rows)
+    rows = [[name, study.asks, len(names[name]), done[name]] for name, study in known.items()]
+    print_table("", ["study", "asks", "runs at small", "done"], rows)
 
 
 def run(

@@ -5,6 +5,7 @@ What a lost node was doing is done again elsewhere; a training goes on from its 
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ def cluster_of(address: str, *, room: int | None = None, cpus: float = 1, gpus: 
     try:
         if port.isdecimal() and host:  # Ray itself waits for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level="error", **here)
+        at = None if address == LOCAL else address
+        ray.init(address=at, log_to_driver=False, logging_level=logging.ERROR, **here)
     except (OSError, ValueError, OverflowError, RuntimeError, TimeoutError) as error:
         raise MissingError(
             f"there is no Ray cluster at {address}: {str(error).strip().splitlines()[0]}. "

@@ -94,8 +94,8 @@ def intervals_figure(rows: Sequence[tuple[str, Mapping[str, Any]]], metrics: Map
         if zero:
             axes.axvline(0, color=GRAY, lw=1)
         for place, (_, scores) in enumerate(rows):
-            one = scores.get(metric) or {"value": None, "ci95": None}
-            if one["value"] is None:
+            one = scores.get(metric)
+            if not one or one["value"] is None:
                 continue
             verdict = one.get("verdict", "")
             color = {"better": "#2e933c", "worse": "#d1495b", "undecided": GRAY}.get(verdict, COLORS[0])
