@@ -75,6 +75,7 @@ def run(
     from ensemble_fer.study.reading import read_study
     from ensemble_fer.study.running import cells_of, run_study
     from ensemble_fer.study.summary import summary
+    from ensemble_fer.study.watching import watched
 
     asked = read_study(study_file(name), scale)
     cells = cells_of(asked)
@@ -82,15 +83,9 @@ def run(
     if dry_run:
         _forecast(forecast(open_store(store), asked, jobs=jobs or 1, threads=own), asked.title, as_json)
         return
-    done = 0
-
-    def report(row: dict) -> None:
-        nonlocal done
-        done += 1
-        came = row.get("problem") or f"macro-F1 {percent((row['select'] or {}).get('macro_f1'))}"
-        remark(f"{done} of {len(cells)}  {row['name']}: {came} ({row['seconds']:,.0f} s)")
-
-    found = run_study(open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, report=report)
+    with watched(cells, jobs=jobs or 1) as seen:
+        # One picture at a time: the table of the study, not the progress of each training.
+        found = run_study(open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, quiet=True, report=seen)
     lines = summary(found["rows"])
     if as_json:
         print_json({**found, "arms": lines})
