@@ -90,7 +90,7 @@ def run(
     if as_json:
         print_json({**found, "arms": lines})
     else:
-        _table(asked.title, lines)
+        _tables(asked.title, lines)
     failed = [row for row in found["rows"] if "problem" in row]
     if failed:
         remark(f"{len(failed)} of {len(cells)} failed; the same command tries them again")
@@ -162,6 +162,14 @@ def _forecast(found: dict, title: str, as_json: bool) -> None:
         "Steps were timed just now; other work beside makes the hours more than they are."
     )
     print_table(title, heads, rows, note=note)
+
+
+def _tables(title: str, lines: list[dict]) -> None:
+    """Honest arms, and apart from them those that were made wrong on purpose."""
+    _table(title, [line for line in lines if not line["leaky"]])
+    leaky = [{**line, "of": f"LEAKY {line['of']}"} for line in lines if line["leaky"]]
+    if leaky:
+        _table("LEAKY, not to be compared", leaky)
 
 
 def _table(title: str, lines: list[dict]) -> None:

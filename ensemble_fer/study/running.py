@@ -103,7 +103,7 @@ def run_study(
     -------
     dict
         ``study``, ``scale``, ``data``, ``rows``: for each run and ensemble ``{name, of, kind, seed, split, id, seconds,
-        select, test}``, or ``problem`` in place of what came of it.
+        leaky, select, test}``, or ``problem`` in place of what came of it.
 
     Raises
     ------
@@ -199,7 +199,8 @@ def make_cell(
             made = _fused(store, cell, before, leaky, quiet)
             if leaky:
                 row |= {"kind": made.kind, "test": made.metrics}
-        row |= {"id": made.id, "select": made.metrics.get("select")}
+        leaks = (made.metrics.get("protocol") or {}).get("leaks", [])
+        row |= {"id": made.id, "select": made.metrics.get("select"), "leaky": bool(leaks)}
     except EnsembleFerError as error:
         row["problem"] = str(error)
     row["seconds"] = round(time.perf_counter() - began, 1)

@@ -20,14 +20,15 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     Returns
     -------
     list of dict
-        In the order of the arms: ``of``, ``kind``, ``done`` (runs), ``failed``, and for the select part, and the test
-        part where it was scored, ``{metric: {"mean", "spread", "each"}}``. The spread is the standard deviation between
+        In the order of the arms: ``of``, ``kind``, ``done`` (runs), ``failed``, ``leaky``, and for the select part,
+        and the test part where it was scored, ``{metric: {"mean", "spread", "each"}}``. The spread is the standard deviation between
         runs, None of a single one.
     """
     found = []
     for of in dict.fromkeys(row["of"] for row in rows):
         own = [row for row in rows if row["of"] == of]
         line = {"of": of, "kind": own[0]["kind"], "done": sum("id" in row for row in own)}
+        line["leaky"] = any(row.get("leaky") for row in own)
         line["failed"] = len(own) - line["done"]
         for part in ("select", "test"):
             scored = [row[part] for row in own if row.get(part)]

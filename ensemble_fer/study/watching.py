@@ -49,8 +49,8 @@ def came_of(row: dict) -> str:
         return str(row["problem"])
     scored = row.get("select") or row.get("test") or {}
     value = scored.get("macro_f1")
-    mark = "LEAKY " if (row.get("test") or {}).get("protocol", {}).get("leaks") else ""
-    return f"{mark}macro-F1 {100 * value:.1f}" if value is not None else "done"
+    mark = "LEAKY " if row.get("leaky") else ""
+    return f"{mark}macro-F1 {100 * value:.1f}" if value is not None else f"{mark}done"
 
 
 def left(cells: Sequence[Cell], rows: Sequence[dict], jobs: int) -> float | None:
@@ -78,7 +78,7 @@ def board(cells: Sequence[Cell], rows: Sequence[dict], elapsed: float, jobs: int
         scores = [row["select"]["macro_f1"] for row in own if row.get("select")]
         seconds = [row["seconds"] for row in own if row["seconds"] > INSTANT]
         table.add_row(
-            Text(of),
+            Text(f"LEAKY {of}" if any(row.get("leaky") for row in own) else of),
             f"{len(own)}/{sum(cell.what.name == of for cell in cells)}",
             str(sum("problem" in row for row in own) or ""),
             f"{100 * float(np.mean(scores)):.1f}" if scores else "",

@@ -43,6 +43,22 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     assert "test macro-F1" in shown.stdout
 
 
+def test_what_is_leaky_is_marked_wherever_it_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    stage = '[[stage]]\nname = "wrong"\nleak = "own"\nresample = [{ method = "ros" }]\n'
+    head, scale = FILE.partition("[[stage]]")[0], FILE[FILE.index("[scale.smoke]") :]
+    path.write_text(head + '[[stage]]\nname = "plain"\n' + stage + scale)
+    done = run("study", "run", path, "--threads", "1", "--store", tmp_path / "s")
+    assert done.exit_code == 0, done.stderr
+    honest, mark, leaky = done.stdout.partition("LEAKY, not to be compared")
+    assert mark
+    assert "plain" in honest
+    assert "wrong" not in honest
+    assert "LEAKY wrong/ros" in leaky
+    assert "wrong.smoke.wrong.ros-s0: LEAKY macro-F1" in done.stderr
+    assert "wrong.smoke.plain-s0: macro-F1" in done.stderr
+
+
 def test_failures_end_with_1(tmp_path: Path) -> None:
     path = tmp_path / "little.toml"
     path.write_text(FILE.replace('schedule = ["cosine", "constant"]', "batch_size = [99999]"))

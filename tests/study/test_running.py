@@ -152,7 +152,7 @@ def test_spaces_combinations_leaks_and_ensembles_over_seeds(tmp_path: Path) -> N
     assert recipe("both")["loss"] == recipe(best["loss"])["loss"] in ("focal", "weighted")
     assert recipe("both")["resampling"] == recipe(best["data"])["resampling"]
     for (of, _), row in rows.items():
-        assert row["test"]["protocol"]["leaky"] == of.startswith("wrong"), of
+        assert row["test"]["protocol"]["leaky"] == of.startswith("wrong") == row["leaky"], of
         assert ("memory" in row) == (row["kind"] == "run")
     assert rows["wrong-pair", 1]["kind"] == "predictions"
     four = store.by_id("ensemble", rows["four", 0]["id"])

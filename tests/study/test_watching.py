@@ -57,6 +57,6 @@ def test_lines_where_there_is_no_terminal(cells: list[Cell], capsys: pytest.Capt
 
 
 def test_what_came_of_a_leaky_one() -> None:
-    leaky = {"select": None, "test": {"macro_f1": 0.97, "protocol": {"leaks": ["resampled before the split"]}}}
-    assert came_of(leaky) == "LEAKY macro-F1 97.0"
+    assert came_of({"select": {"macro_f1": 0.97}, "leaky": True}) == "LEAKY macro-F1 97.0"
+    assert came_of({"select": {"macro_f1": 0.97}, "leaky": False}) == "macro-F1 97.0"
     assert came_of({"select": None}) == "done"
