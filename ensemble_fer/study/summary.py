@@ -21,8 +21,8 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     -------
     list of dict
         In the order of the arms: ``of``, ``kind``, ``done`` (runs), ``failed``, ``leaky``, and for the select part,
-        and the test part where it was scored, ``{metric: {"mean", "spread", "each"}}``. The spread is the standard deviation between
-        runs, None of a single one.
+        and the test part where it was scored, ``{metric: {"mean", "spread", "each"}}``. The spread is the standard
+        deviation between runs, None of a single one.
     """
     found = []
     for of in dict.fromkeys(row["of"] for row in rows):
