@@ -16,12 +16,14 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ensemble_fer import __version__
 from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, load_artifact
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
 from ensemble_fer.files import sha256_of, sync_folder, write_atomic
+from ensemble_fer.locking import alone
 
 KINDS = ("data", "twins", "votes", "split", "resampling", "run", "predictions", "ensemble", "graph", "tuning")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z")
@@ -40,6 +42,11 @@ class Store:
     def __init__(self, root: str | Path = "artifacts") -> None:
         self.root = Path(root)
 
+    @property
+    def locks(self) -> Path:
+        """Folder of the files of ``locking.alone``: one for each artifact that is being made."""
+        return self.root / "locks"
+
     def find(self, kind: str, spec: dict, inputs: Iterable[str] = ()) -> Artifact | None:
         """What this spec has made from these inputs before, or None."""
         return load_artifact(kind, self.root / kind / artifact_id(kind, spec, inputs))
@@ -54,6 +61,8 @@ class Store:
         name: str | None = None,
     ) -> Artifact:
         """The artifact of this spec, made by ``write`` unless it is there already.
+
+        While another process makes the same one, this one waits (with the warning ``MadeElsewhere``) and takes that.
 
         Parameters
         ----------
@@ -70,7 +79,11 @@ class Store:
         if name is not None:
             check_name(name)
         inputs = list(inputs)
-        made = self.find(kind, spec, inputs) or self._make(kind, spec, inputs, write)
+        made = self.find(kind, spec, inputs)
+        if made is None:
+            identity = artifact_id(kind, spec, inputs)
+            with alone(self.locks / f"{kind}-{identity}", lambda: _say_elsewhere(kind, identity)):
+                made = self.find(kind, spec, inputs) or self._make(kind, spec, inputs, write)
         if name is not None:
             self.set_ref(kind, name, made.id)
         return made
@@ -96,7 +109,7 @@ class Store:
                 "files": files,
                 "metrics": metrics,
                 "version": __version__,
-                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
                 "seconds": round(time.perf_counter() - started, 3),
             }
             write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
@@ -107,7 +120,7 @@ class Store:
             try:
                 folder.rename(final)
             except OSError:
-                # Another process made the same thing first: its copy is as good as ours.
+                # Where no locks are known another process may have made it first: its copy is as good as ours.
                 if load_artifact(kind, final) is None:
                     raise
             sync_folder(final.parent)
@@ -250,12 +263,24 @@ class Store:
         return folder
 
 
+class MadeElsewhere(UserWarning):
+    """Another process is making the same artifact; this one waits for it."""
+
+
 class NameMoved(UserWarning):
     """A reference means another artifact than before."""
 
 
 class DamagedArtifact(UserWarning):
     """An artifact is left out of a list because its manifest cannot be used."""
+
+
+def _say_elsewhere(kind: str, identity: str) -> None:
+    warnings.warn(
+        f"another process is making {kind} {identity}: waiting for it to end, and taking what it has made.",
+        MadeElsewhere,
+        stacklevel=7,
+    )
 
 
 def check_name(name: str) -> str:

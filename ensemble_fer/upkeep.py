@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ensemble_fer.errors import EnsembleFerError, StoreError
+from ensemble_fer.locking import remove_left
 from ensemble_fer.scoring import find_source
 from ensemble_fer.store import KINDS, Artifact, Store
 
@@ -196,7 +197,7 @@ def clean_store(store: Store, *, unfinished: bool = False) -> dict:
     Returns
     -------
     dict
-        removed (folders) and bytes.
+        removed (folders and files) and bytes.
     """
     limit = time.time() - STALE_HOURS * 3600
     stale = [p for p in _folders(store.root / "tmp") if p.stat().st_mtime < limit]
@@ -206,6 +207,7 @@ def clean_store(store: Store, *, unfinished: bool = False) -> dict:
     for folder in stale:
         size += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         shutil.rmtree(folder, ignore_errors=True)
+    stale += remove_left(store.locks)
     return {"removed": [str(p) for p in stale], "bytes": size}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,33 @@ def test_names_in_messages_are_words() -> None:
 
     said = str(unknown_name("part", "tset", Role))
     assert said == "unknown part 'tset'. Did you mean 'test' or 'select'? Known: select, test, train."
+
+
+MANY = """
+import sys, time
+from pathlib import Path
+from ensemble_fer.store import Store
+
+store, log = Store(sys.argv[1]), Path(sys.argv[2])
+for tag in ("same", "other", sys.argv[3]):
+    def write(folder: Path) -> dict:
+        with log.open("a") as file:
+            file.write(tag + "\\n")
+        time.sleep(0.2)
+        (folder / "file.txt").write_text(tag)
+        return {}
+    store.put("run", {"tag": tag}, [], write, name=tag)
+"""
+
+
+def test_eight_processes_make_each_thing_once(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    each = [[sys.executable, "-W", "ignore", "-c", MANY, str(store.root), str(log), f"own-{i}"] for i in range(8)]
+    processes = [subprocess.Popen(command) for command in each]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 8
+    tags = sorted(["same", "other", *(f"own-{i}" for i in range(8))])
+    assert sorted(log.read_text().split()) == tags
+    assert sorted(store.refs("run")) == tags
+    assert check_store(store)["problems"] == []
+    assert not list(store.locks.iterdir())
+    assert not list((store.root / "tmp").iterdir())

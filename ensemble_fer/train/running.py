@@ -97,11 +97,20 @@ def train(
         shown = identity_images(store, prepared.data)[prepared.select_rows]
         note_choosing(store, shown, artifact_id("run", spec, inputs))
     working = store.working("run", spec, inputs)
-    if fresh:
-        shutil.rmtree(working)
-        working.mkdir()
 
     def write(folder: Path) -> dict:
+        # Not before: until here another process may be training it.
+        if fresh:
+            shutil.rmtree(working, ignore_errors=True)
+        working.mkdir(parents=True, exist_ok=True)
+        try:
+            return train_into(folder)
+        except BaseException:
+            if {each.name for each in working.glob("*")} <= {COPY}:  # nothing to go on from
+                shutil.rmtree(working, ignore_errors=True)
+            raise
+
+    def train_into(folder: Path) -> dict:
         with _live(name, steps_of(recipe, len(prepared.rows))[1], quiet) as report:
             member, state, pretraining = learn(prepared, working, device=device, report=report)
         protocol = protocol_of(store, prepared, pretraining)
@@ -144,13 +153,8 @@ def train(
             "peak_mb": peak_mb(),
         }
 
-    try:
-        with custom.running(code_of(recipe, prepared.module, working), "the network"):
-            made = store.put("run", spec, inputs, write, name=name)
-    except BaseException:
-        if {each.name for each in working.glob("*")} <= {COPY}:  # nothing to go on from
-            shutil.rmtree(working, ignore_errors=True)
-        raise
+    with custom.running(code_of(recipe, prepared.module, working), "the network"):
+        made = store.put("run", spec, inputs, write, name=name)
     shutil.rmtree(working, ignore_errors=True)
     return made
 

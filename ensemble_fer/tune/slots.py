@@ -25,7 +25,8 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ensemble_fer.tune.storage import is_alive, locked, sweep
+from ensemble_fer.locking import locked
+from ensemble_fer.tune.storage import is_alive, sweep
 
 # What ended a failed trial: its process died, somebody stopped it, training raised, or another had its slot.
 KILLED, INTERRUPTED, ERROR, SURPLUS = "killed", "interrupted", "error", "surplus"

@@ -12,8 +12,6 @@ import os
 import urllib.parse
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -155,18 +153,6 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
     """
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-@contextmanager
-def locked(path: Path | None) -> Iterator[None]:
-    """Hold the lock of a file; with None, hold nothing."""
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class Presence:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble_fer.devices import choose_device
 from ensemble_fer.errors import EnsembleFerError, UsageError
+from ensemble_fer.locking import locked
 from ensemble_fer.store import Artifact, Store, artifact_id, check_name
 from ensemble_fer.tune.planning import automatic_name, base_recipe, first_points, methods_of, number_of_trials
 from ensemble_fer.tune.spaces import Space, parse_spaces
@@ -214,7 +215,6 @@ def search(
     from ensemble_fer.tune.processes import work_together
     from ensemble_fer.tune.results import best_of, last_reason, rows_of
     from ensemble_fer.tune.slots import count_done
-    from ensemble_fer.tune.storage import locked
     from ensemble_fer.tune.training import train_candidate
     from ensemble_fer.tune.trouble import explained, refuse_emptied
     from ensemble_fer.tune.watching import watched

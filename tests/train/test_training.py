@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
 from ensemble_fer.evaluate.metrics import macro_f1
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.resample import load_resampling, make_resampling
-from ensemble_fer.store import Artifact, NameMoved, Store
+from ensemble_fer.store import Artifact, MadeElsewhere, NameMoved, Store
 from ensemble_fer.train import load_member, predict_rows, running, train
 from ensemble_fer.train.loop import HISTORY
+from ensemble_fer.train.preparing import learn
 from ensemble_fer.types import Role
 
 SHORT = Recipe(epochs=3, epoch_rows=192, batch_size=32, augmentation="light", precision="float32")
@@ -157,6 +159,31 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(
     assert np.array_equal(
         load_predictions(resumed.file("select.npz")).logits, load_predictions(unbroken.file("select.npz")).logits
     )
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_training_that_another_process_does_is_waited_for(
+    prepared: Store, trained: tuple[Store, Artifact], monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """It is not done twice at once; where the other process dies, its training goes on here."""
+    process = child(prepared, SHORT.optimizer)
+    assert process.stdout is not None
+    for _ in range(8):
+        assert process.stdout.readline() == "step\n"
+    begun = []
+    monkeypatch.setattr(running, "learn", lambda *given, **more: begun.append(1) or learn(*given, **more))
+    if killed:
+        threading.Timer(0.2, process.kill).start()
+    reader = threading.Thread(target=process.communicate)
+    reader.start()
+    with pytest.warns(MadeElsewhere, match="waiting for it to end"):
+        made = train(prepared, SHORT, threads=1, quiet=True)
+    reader.join()
+    assert process.returncode == (-signal.SIGKILL if killed else 0)
+    assert begun == ([1] if killed else [])
+    for key, value in weights(trained[1]).items():
+        assert torch.equal(weights(made)[key], value), key
+    assert not list((prepared.root / "unfinished").iterdir())
 
 
 def test_a_damaged_checkpoint_is_named(prepared: Store, monkeypatch: pytest.MonkeyPatch) -> None:
