@@ -51,6 +51,15 @@ ThresholdOption = Annotated[
     float | None,
     typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
 ]
+ProcessesOption = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        min=1,
+        help="So many train it together, each with a share of every batch, or a GPU of its own.",
+        metavar="N",
+    ),
+]
 GraphThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_store
+from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, ProcessesOption, StoreOption, open_store
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 
 
@@ -61,6 +61,7 @@ def run(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Of each run: all there are, divided by jobs.", metavar="N")
     ] = None,
+    processes: ProcessesOption = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -85,7 +86,10 @@ def run(
         return
     with watched(cells, jobs=jobs or 1) as seen:
         # One picture at a time: the table of the study, not the progress of each training.
-        found = run_study(open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, quiet=True, report=seen)
+        found = run_study(
+            open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, processes=processes, quiet=True,
+            report=seen,
+        )  # fmt: skip
     lines = summary(found["rows"])
     if as_json:
         print_json({**found, "arms": lines})

@@ -12,6 +12,7 @@ from ensemble_fer.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
+    ProcessesOption,
     StoreOption,
     open_store,
 )
@@ -140,6 +141,7 @@ def train(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
     ] = None,
+    processes: ProcessesOption = 1,
     seed: RecipeSeedOption = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
@@ -181,7 +183,7 @@ def train(
     opened = open_store(store)
     need_data(opened, data)
     check_resampling(opened, resolved.resampling)
-    _train(opened, resolved, data, name, not resume, threads, device, as_json)
+    _train(opened, resolved, data, name, not resume, threads, processes, device, as_json)
 
 
 def finetune(
@@ -199,6 +201,7 @@ def finetune(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads: all there are.", metavar="N")
     ] = None,
+    processes: ProcessesOption = 1,
     seed: RecipeSeedOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -225,7 +228,7 @@ def finetune(
     resolved = checked_recipe(Setting(k, v, "flag" if k in changes else "run") for k, v in recipe.items())
     stage = "-finetuned" if resolved.train_on == "train" else "-finetuned-select"
     name = name or opened.name_of(found)[: 100 - len(stage)] + stage
-    _train(opened, resolved, found.inputs[0], name, not resume, threads, device, as_json)
+    _train(opened, resolved, found.inputs[0], name, not resume, threads, processes, device, as_json)
 
 
 def _train(
@@ -235,6 +238,7 @@ def _train(
     name: str | None,
     fresh: bool,
     threads: int | None,
+    processes: int,
     device: str,
     as_json: bool,
 ) -> None:
@@ -242,7 +246,9 @@ def _train(
     from ensemble_fer.train import train as run_train
 
     before = store.ids("run")
-    made = run_train(store, recipe, data=data, name=name, fresh=fresh, threads=threads, device=device)
+    made = run_train(
+        store, recipe, data=data, name=name, fresh=fresh, threads=threads, processes=processes, device=device
+    )
     found = described(made, name or store.name_of(made))
     if made.id in before:
         remark(

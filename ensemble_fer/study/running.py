@@ -33,6 +33,15 @@ _LOOK = ":test"
 
 
 @dataclass(frozen=True)
+class Means:
+    """With what each run is trained: see ``train``."""
+
+    threads: int | None = None
+    processes: int = 1
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run or ensemble: an arm or blend, at a seed and a split.
 
@@ -77,6 +86,7 @@ def run_study(
     ray: str | None = None,
     gpus: float = 0,
     threads: int | None = None,
+    processes: int = 1,
     quiet: bool = False,
     report: Callable[[dict], None] = lambda row: None,
 ) -> dict:
@@ -96,6 +106,8 @@ def run_study(
         Of a cluster, the share of each run.
     threads : int, optional
         Of each training.
+    processes : int
+        That train each run together, see ``train``.
     report : callable
         Is given each row when it is done.
 
@@ -117,7 +129,8 @@ def run_study(
     data = _set(store, study.data)
     cells = cells_of(study)
     with pool_of(jobs, ray=ray, cpus=threads or 1, gpus=gpus) as pool:
-        rows = _made(pool, store.root.resolve(), study, data.id, cells, threads, quiet, report)
+        means = Means(threads, processes, quiet)
+        rows = _made(pool, store.root.resolve(), study, data.id, cells, means, report)
         if study.look:
             _look(pool, store.root.resolve(), rows, quiet)
     ordered = [rows[cell.name] for cell in cells]
@@ -153,9 +166,8 @@ def _place(store: Store, study: Study) -> Path:
 
 
 def _made(
-    pool: Pool, root: Path, study: Study, data: str, cells: list[Cell], threads: int | None, quiet: bool,
-    report: Callable[[dict], None],
-) -> dict[str, dict]:  # fmt: skip
+    pool: Pool, root: Path, study: Study, data: str, cells: list[Cell], means: Means, report: Callable[[dict], None]
+) -> dict[str, dict]:
     """The row of each cell by name; each is begun when what it needs is done."""
     rows: dict[str, dict] = {}
     waiting, running = list(cells), 0
@@ -164,7 +176,7 @@ def _made(
         for cell in ready[: max(0, pool.room - running)]:
             waiting.remove(cell)
             before = [rows[need] for need in cell.needs]
-            pool.submit(cell.name, make_cell, root, study, data, cell, before, threads, quiet)
+            pool.submit(cell.name, make_cell, root, study, data, cell, before, means)
             running += 1
         name, row = pool.next_done()
         running -= 1
@@ -181,9 +193,7 @@ def _look(pool: Pool, root: Path, rows: dict[str, dict], quiet: bool) -> None:
             _, row["test"] = pool.next_done()
 
 
-def make_cell(
-    root: Path, study: Study, data: str, cell: Cell, before: list[dict], threads: int | None, quiet: bool
-) -> dict:
+def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict], means: Means) -> dict:
     """Train or fuse one cell; its row, with a problem if there was one."""
     store, arm = Store(root), isinstance(cell.what, Arm)
     row: dict[str, Any] = {"name": cell.name, "of": cell.what.name, "kind": "run" if arm else "ensemble"}
@@ -191,12 +201,12 @@ def make_cell(
     began = time.perf_counter()
     try:
         if isinstance(cell.what, Arm):
-            made = _trained(store, study, store.by_id("data", data), cell, before, threads, quiet)
+            made = _trained(store, study, store.by_id("data", data), cell, before, means)
             if study.memory:
                 row["memory"] = memory(store, made)
         else:
             leaky = any(each.leak for each in study.arms if each.name in cell.what.of)
-            made = _fused(store, cell, before, leaky, quiet)
+            made = _fused(store, cell, before, leaky, means.quiet)
             if leaky:
                 row |= {"kind": made.kind, "test": made.metrics}
         leaks = (made.metrics.get("protocol") or {}).get("leaks", [])
@@ -222,11 +232,9 @@ def _set(store: Store, name: str, seed: int = 0) -> Artifact:
     return synth_data(store, rows=int(count), seed=seed, name=f"drawn-{count}" + (f"-{seed}" if seed else ""))
 
 
-def _trained(
-    store: Store, study: Study, data: Artifact, cell: Cell, before: list[dict], threads: int | None, quiet: bool
-) -> Artifact:
+def _trained(store: Store, study: Study, data: Artifact, cell: Cell, before: list[dict], means: Means) -> Artifact:
     """The run of an arm."""
-    arm = cell.what
+    arm, quiet = cell.what, means.quiet
     assert isinstance(arm, Arm)
     arm = _combined(study, arm, before)
     settings = {**arm.recipe, "seed": cell.seed, "split": cell.split}
@@ -255,7 +263,7 @@ def _trained(
         recipe = finetuning_recipe(store, best["id"], **settings)
     else:
         recipe = resolve_recipe(**settings)
-    return train(store, recipe, data=data.id, name=cell.name, threads=threads, quiet=quiet)
+    return train(store, recipe, data=data.id, name=cell.name, **vars(means))
 
 
 def _best(study: Study, arm: Arm, stage: str, before: list[dict]) -> dict:

@@ -30,6 +30,7 @@ from ensemble_fer.train.losses import loss_of
 from ensemble_fer.train.optimizers import optimizer_of
 from ensemble_fer.train.prediction import predict_rows
 from ensemble_fer.train.schedules import share_of
+from ensemble_fer.train.team import Team
 
 HISTORY = "history.jsonl"
 # A long epoch is saved in between too, so that a kill costs minutes at most.
@@ -57,6 +58,7 @@ def fit(
     class_counts: Sequence[int],
     device: torch.device,
     precision: torch.dtype = torch.float32,
+    team: Team = Team(),
     report: Callable[[int, dict], None] = lambda step, values: None,
     on_epoch: Callable[[dict], None] = lambda record: None,
 ) -> State:
@@ -74,6 +76,8 @@ def fit(
         Holds checkpoint and ``history.jsonl``.
     class_counts : sequence of 7 int
         What losses that look at frequency go by.
+    team : Team
+        The processes that train it together, each in its own call; only the first of them writes.
     report : callable
         Is given the steps done and the latest values, at every step.
     on_epoch : callable
@@ -96,14 +100,17 @@ def fit(
     if average is not None and state.average:
         average.load(state.average)
     scored = member if average is None else average.model
-    _warn_of_another_machine(state, device, precision)
     counts = torch.tensor(class_counts, dtype=torch.float32)
     epoch_steps, total = steps_of(recipe, batches.count)
+    if state.step < total and not _out_of_patience(state, recipe):
+        _note_machine(state, device, precision, team)
     latest: dict = dict(state.history[-1]) if state.history else {}
     began = saved = time.perf_counter()
     before = state.seconds
 
     def save() -> None:
+        if team.rank:
+            return
         state.seconds = before + time.perf_counter() - began
         state.average = average.state() if average is not None else {}
         save_checkpoint(folder, member, optimizer, state)
@@ -120,18 +127,18 @@ def fit(
             rate = recipe.learning_rate * share
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            torch.manual_seed(step_seed(recipe.seed, state.step))  # dropout
+            torch.manual_seed(step_seed(recipe.seed, state.step) + team.rank)  # dropout
             member.train()
-            crops, labels = batches.draw(state.step)
+            crops, labels = team.share(*batches.draw(state.step))
             reduced = torch.autocast(device.type, precision, enabled=precision != torch.float32)
             with reduced, fast:
                 loss = member.loss(crops, labels, loss_of(recipe, counts, state.step / total))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            value, stop = team.agree(member, loss, stopped)
             optimizer.step()
             if average is not None:
                 average.update(member)
-            value = loss.item()
             if not np.isfinite(value):
                 raise Diverged(
                     f"the loss became {value} at step {state.step + 1}. "
@@ -150,7 +157,8 @@ def fit(
                 }
                 logits = None
                 if len(select_labels):
-                    logits = predict_rows(scored, select_images, device=device)
+                    logits = predict_rows(scored, team.rows(select_images), device=device)
+                    logits = team.whole(logits, len(select_labels))
                     _check_numbers(np.isfinite(logits).all(), latest["epoch"], recipe)
                     latest |= scores_of_epoch(select_labels, logits)
                 else:
@@ -165,10 +173,10 @@ def fit(
             running = state.loss_sum / state.loss_steps if state.loss_steps else latest["train_loss"]
             report(state.step, {**latest, "loss": running, "rate": rate})
             now = time.perf_counter()
-            if stopped() or epoch_over or now - saved > SAVE_EVERY_SECONDS:
+            if stop() or epoch_over or now - saved > SAVE_EVERY_SECONDS:
                 save()
                 saved = now
-            if stopped():
+            if stop():
                 raise KeyboardInterrupt
             if epoch_over:
                 on_epoch(latest)
@@ -208,9 +216,10 @@ def _frozen_stages(recipe: Recipe, epoch: int) -> int:
     return 0 if recipe.unfreeze_epoch and epoch >= recipe.unfreeze_epoch else recipe.frozen_stages
 
 
-def _warn_of_another_machine(state: State, device: torch.device, precision: torch.dtype) -> None:
+def _note_machine(state: State, device: torch.device, precision: torch.dtype, team: Team) -> None:
     """Say that a resumed training will not end with the bits of an unbroken one; note what it goes on with."""
     made_with = {"threads": torch.get_num_threads(), "device": str(device), "precision": str(precision)}
+    made_with |= {"processes": team.size} if team.size > 1 else {}
     if state.made_with not in ({}, made_with):
         warnings.warn(
             f"this training began with {state.made_with} and goes on with {made_with}: "

@@ -30,6 +30,7 @@ from ensemble_fer.train.device import choose_precision
 from ensemble_fer.train.loading import load_member
 from ensemble_fer.train.loop import fit
 from ensemble_fer.train.starting import code_of, new_member, read_typed, run_of_weights, start_of
+from ensemble_fer.train.team import Team
 from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
 
 # Raised when the same recipe gives other weights than before, by more than rounding: old runs are not taken for new.
@@ -203,6 +204,7 @@ def learn(
     folder: Path,
     *,
     device: str = "auto",
+    team: Team = Team(),
     report: Callable[[int, dict], None] = lambda step, values: None,
     on_epoch: Callable[[dict], None] = lambda record: None,
 ) -> tuple[Member, State, str]:
@@ -215,7 +217,7 @@ def learn(
         Holds checkpoint and history.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    report, on_epoch : callable
+    team, report, on_epoch
         See ``fit``.
 
     Returns
@@ -267,6 +269,7 @@ def learn(
                 class_counts=prepared.class_counts(),
                 device=chosen,
                 precision=choose_precision(recipe.precision, chosen),
+                team=team,
                 report=report,
                 on_epoch=on_epoch,
             )

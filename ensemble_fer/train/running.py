@@ -32,6 +32,7 @@ from ensemble_fer.train.loop import HISTORY, steps_of
 from ensemble_fer.train.prediction import predict_rows
 from ensemble_fer.train.preparing import Prepared, learn, prepare
 from ensemble_fer.train.starting import COPY, code_of
+from ensemble_fer.train.together import check_team, learn_together
 from ensemble_fer.types import FaceSet, Part, Predictions, Protocol, Resampling, Role, TwinMap
 
 SELECT = "select.npz"
@@ -48,6 +49,7 @@ def train(
     fresh: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    processes: int = 1,
     quiet: bool = False,
 ) -> Artifact:
     """Train one member; answered from disk if it was trained before, resumed if it was begun.
@@ -66,6 +68,9 @@ def train(
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     threads : int, optional
         Processor threads; all by default.
+    processes : int
+        So many train it together on this machine, each with its share of every batch and of the threads, or with a GPU
+        of its own. See ``Shared`` for what that changes: rounding, and what batch norm takes for a batch.
     quiet : bool
         Draw no progress.
 
@@ -91,6 +96,7 @@ def train(
         store.set_ref("run", name, done.id)
         return done
 
+    devices = check_team(recipe, processes, device)
     used_threads = set_threads(threads)
     faces = prepared.faces
     if len(prepared.select_rows):
@@ -112,7 +118,10 @@ def train(
 
     def train_into(folder: Path) -> dict:
         with _live(name, steps_of(recipe, len(prepared.rows))[1], quiet) as report:
-            member, state, pretraining = learn(prepared, working, device=device, report=report)
+            if processes > 1:
+                learn_together(store, prepared, working, devices, threads=used_threads, report=report)
+            # After them it has nothing left to train, and takes what they have kept.
+            member, state, pretraining = learn(prepared, working, device=devices[0], report=report)
         protocol = protocol_of(store, prepared, pretraining)
         save_file(apart(member.state_dict()), folder / WEIGHTS)
         (folder / "recipe.toml").write_text(recipe.to_toml())
@@ -148,6 +157,7 @@ def train(
             "device": state.made_with["device"],
             "precision": state.made_with["precision"].removeprefix("torch."),
             "threads": used_threads,
+            "processes": state.made_with.get("processes", 1),
             "torch": torch.__version__,
             "machine": machine(),
             "peak_mb": peak_mb(),

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 import traceback
 import uuid
@@ -19,15 +18,14 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from ensemble_fer.children import STOPPED, begin_child, stop
 from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.runtime import cpu_count
 from ensemble_fer.tune.worker import Job, Objective, open_study, work
 
-STOPPED = 130
 UNTOLD = 74
 """Exit code of a process that failed and could not write why."""
 _LAST_WORDS = "failures"
-_SECONDS_TO_STOP = 120.0
 _DEATHS = 10
 """Workers that may die without a trial being done meanwhile, beside one for each worker."""
 
@@ -96,27 +94,9 @@ def work_together(job: Job, objective: Objective, count: int, *, tick: Callable[
         shutil.rmtree(words, ignore_errors=True)
 
 
-def stop(processes: list[BaseProcess]) -> None:
-    """Ask processes to put their trials back and end; kill those that do not within two minutes."""
-    for process in processes:
-        if process.exitcode is None:
-            process.terminate()
-    deadline = time.monotonic() + _SECONDS_TO_STOP
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-
-
 def _run(job: Job, objective: Objective, words: Path) -> None:
     """What a process does."""
-    if hasattr(os, "setsid"):
-        # Ctrl-C reaches the first process alone, which then stops the others once: a second signal would cut short
-        # what the first one began.
-        os.setsid()
-    signal.signal(signal.SIGTERM, _interrupt)
-    _end_with_parent()
+    begin_child()
     warnings.simplefilter("ignore")
     try:
         work(job, objective)
@@ -132,23 +112,6 @@ def _run(job: Job, objective: Objective, words: Path) -> None:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is near anyway
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _end_with_parent() -> None:
-    """End as on ``SIGTERM`` when the process that started this one is gone, killed perhaps."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _raise_last_words(folder: Path, *, untold: bool) -> None:
