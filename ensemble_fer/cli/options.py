@@ -51,6 +51,14 @@ ThresholdOption = Annotated[
     float | None,
     typer.Option("--threshold", help="Abstain below this probability: 0.5 if calibrated, else 0.", metavar="P"),
 ]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="A database for several machines, e.g. postgresql://USER:PASSWORD@HOST/DATABASE: a file in the store.",
+        metavar="URL",
+    ),
+]
 ProcessesOption = Annotated[
     int,
     typer.Option(

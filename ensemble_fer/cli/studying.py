@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, ProcessesOption, StoreOption, open_store
+from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, ProcessesOption, StorageOption, StoreOption, open_store
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 
 
@@ -21,14 +21,14 @@ def add_to(app: typer.Typer) -> None:
 
 def list_studies(as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
     """What studies there are, what each asks, and how much of it at scale small is in the store."""
+    from ensemble_fer.study.cells import cells_of
     from ensemble_fer.study.finding import known_studies
     from ensemble_fer.study.reading import read_study
-    from ensemble_fer.study.running import cells_of
 
     known = {name: read_study(path, "small") for name, path in known_studies().items()}
-    names = {name: [cell.name for cell in cells_of(study)] for name, study in known.items()}
+    names = {name: [cell.name for cell in cells_of(study) if not cell.worker] for name, study in known.items()}
     opened = open_store(store)
-    there = {*opened.refs("run"), *opened.refs("ensemble"), *opened.refs("predictions")}
+    there = {name for kind in ("run", "ensemble", "predictions", "tuning") for name in opened.refs(kind)}
     done = {name: sum(cell in there for cell in cells) for name, cells in names.items()}
     if as_json:
         print_json(
@@ -62,6 +62,7 @@ def run(
         int | None, typer.Option("--threads", min=1, help="Of each run: all there are, divided by jobs.", metavar="N")
     ] = None,
     processes: ProcessesOption = 1,
+    storage: StorageOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -71,10 +72,11 @@ def run(
     What is done is not done again; Ctrl-C leaves what the same command goes on from; what fails is said at the end.
     """
     from ensemble_fer.runtime import cpu_count
+    from ensemble_fer.study.cells import cells_of
     from ensemble_fer.study.costing import forecast
     from ensemble_fer.study.finding import study_file
     from ensemble_fer.study.reading import read_study
-    from ensemble_fer.study.running import cells_of, run_study
+    from ensemble_fer.study.running import run_study
     from ensemble_fer.study.summary import summary
     from ensemble_fer.study.watching import watched
 
@@ -87,7 +89,8 @@ def run(
     with watched(cells, jobs=jobs or 1) as seen:
         # One picture at a time: the table of the study, not the progress of each training.
         found = run_study(
-            open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, processes=processes, quiet=True,
+            open_store(store), asked, jobs=jobs, ray=ray, gpus=gpus, threads=own, processes=processes, storage=storage,
+            quiet=True,
             report=seen,
         )  # fmt: skip
     lines = summary(found["rows"])

@@ -12,6 +12,7 @@ from ensemble_fer.cli.options import (
     DeviceOption,
     JsonOption,
     SeedOption,
+    StorageOption,
     StoreOption,
     open_store,
 )
@@ -64,14 +65,7 @@ def tune(
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="tpe (the default), random or grid.", metavar="NAME")
     ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            "--storage",
-            help="A database for several machines, e.g. postgresql://USER:PASSWORD@HOST/DATABASE: a file in the store.",
-            metavar="URL",
-        ),
-    ] = None,
+    storage: StorageOption = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes; they share threads and GPUs.", metavar="K")
     ] = 1,

@@ -11,8 +11,10 @@ from ensemble_fer.models import build
 from ensemble_fer.models.cost import flops
 from ensemble_fer.resample.planning import plan
 from ensemble_fer.store import Store
+from ensemble_fer.study.cells import cells_of
+from ensemble_fer.study.making import DRAWN
 from ensemble_fer.study.plan import Arm, Study
-from ensemble_fer.study.running import DRAWN, cells_of
+from ensemble_fer.study.searching import trials_of
 from ensemble_fer.train.loop import steps_of
 from ensemble_fer.train.timing import seconds_a_step
 from ensemble_fer.types import CLASSES
@@ -41,15 +43,16 @@ def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> 
         ``hours`` of what is to be done, ``arms``: for each ``of, runs, done, rows, steps, flop, hours``.
     """
     counts = _counts(store, study)
-    known = store.refs("run")
+    known, searches = store.refs("run"), store.refs("tuning")
     arms = []
-    cells = cells_of(study)
+    cells = [cell for cell in cells_of(study) if not cell.worker]
     for arm in study.arms:
         own = [cell for cell in cells if cell.what is arm]
-        done = sum(cell.name in known for cell in own)
+        done = sum(cell.name in (searches if arm.search else known) for cell in own)
         recipe = resolve_recipe(**arm.recipe)
         rows = _rows(study, arm, counts)
-        steps = steps_of(recipe, rows)[1]
+        # Of a search all its trials, as if none were cut short.
+        steps = steps_of(recipe, rows)[1] * trials_of(arm)
         faces = steps * recipe.batch_size
         left = len(own) - done
         arms.append(

@@ -34,6 +34,14 @@ A study is a TOML file::
     combine = ["balanced", "schedules"]         # of each the best arm's recipe and resampling, for each seed and fold
 
     [[stage]]
+    name = "search"                             # Optuna on the select part, for the first seed; trials are shared by
+    search = { space = ["optimizer", "schedule"], trials = 30, workers = 4 }  # so many tasks
+
+    [[stage]]
+    name = "searched"
+    tuned = "search"                            # with the values that the search has chosen, whatever stands above
+
+    [[stage]]
     name = "found"
     aligned = true                              # faces as ``align`` cuts them
     inject = { name = "affectnet", classes = ["disgust"] }  # faces of another set in the store, to train with
@@ -54,6 +62,7 @@ A study is a TOML file::
     keep = { schedule = ["plateau"] }           # of a key's values; all others stay as they are
     most = 300                                  # no class is brought to more rows than this
     sets = { affectnet = "drawn:300" }          # what stands here for a set that stages name
+    trials = 6                                  # of each search
 """
 
 from __future__ import annotations
@@ -100,6 +109,11 @@ class Arm:
         A key of ``DIVISIONS``: it is trained on a leaky set. Empty for an honest arm.
     combine : tuple of str
         Stages of whose best arms it takes recipe and resampling.
+    search : dict
+        ``space``, a list of names that ``tune`` takes, ``trials`` and ``workers``: it is no run but a search; empty for
+        a run.
+    tuned : str
+        The search whose choice it is trained with; empty for none.
     own : set of str
         Keys of the recipe that its stage or the scale sets: these no arm that it combines changes.
     """
@@ -112,6 +126,8 @@ class Arm:
     combine: tuple[str, ...] = ()
     aligned: bool = False
     inject: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    tuned: str = ""
     own: frozenset[str] = frozenset()
 
     @property
@@ -181,8 +197,14 @@ class Study:
         return [arm.name for arm in self.arms if name in (arm.name, arm.stage)]
 
     def needs(self, arm: Arm) -> list[str]:
-        """The arms of which a run of the same seed and split must be there before."""
-        return [each for name in (arm.start, arm.space_of, *arm.combine) if name for each in self.named(name)]
+        """The arms of which a run of the same split must be there before."""
+        before = (arm.start, arm.space_of, arm.tuned, *arm.combine)
+        return [each for name in before if name for each in self.named(name)]
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """The seeds with which an arm is there: of a search the first."""
+        (arm,) = [each for each in self.arms if each.name == name]
+        return self.seeds[:1] if arm.search else self.seeds
 
     def splits(self, arm: Arm) -> list[str]:
         """The splits an arm is trained on."""
@@ -195,7 +217,7 @@ class Study:
     def cells(self) -> Iterator[tuple[Arm, int, str]]:
         """Every run: arm, seed, split, in the order in which they can be made."""
         for arm in self.arms:
-            for seed, split in itertools.product(self.seeds, self.splits(arm)):
+            for seed, split in itertools.product(self.seeds_of(arm.name), self.splits(arm)):
                 yield arm, seed, split
 
     def run_name(self, of: str, seed: int, split: str) -> str:

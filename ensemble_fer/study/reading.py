@@ -11,17 +11,19 @@ from typing import Any
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import MissingError, UsageError, unknown_name
 from ensemble_fer.study.plan import DIVISIONS, SPACE_OF, Arm, Blend, Study
+from ensemble_fer.tune.spaces import parse_spaces
 
 SCALES = ("smoke", "small", "paper")
 BEST = "best of "
 _TOP = {"title": str, "asks": str, "system": str, "metric": str, "recipe": dict, "stage": list, "ensemble": list,
         "scale": dict, "memory": bool, "against": str}  # fmt: skip
 _STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": list, "scales": list, "leak": str,
-          "combine": list, "aligned": bool, "inject": dict}  # fmt: skip
+          "combine": list, "aligned": bool, "inject": dict, "search": dict, "tuned": str}  # fmt: skip
 _ENSEMBLE = {"name": str, "of": list, "rule": str, "calibrate": str, "tta": str, "across_seeds": bool}
 _SCALE = {"data": str, "seeds": list, "folds": int, "recipe": dict, "keep": dict, "stages": list, "look": bool,
-          "most": int, "sets": dict}  # fmt: skip
+          "most": int, "sets": dict, "trials": int}  # fmt: skip
 _INJECT = {"name": str, "classes": list}
+_SEARCH = {"space": list, "trials": int, "workers": int}
 _RESAMPLE = {"method": str, "target": int, "classes": list, "space": str}
 METRICS = ("macro_f1", "accuracy")
 
@@ -84,6 +86,7 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
 def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
     """The arms of all stages of this scale."""
     known: list[str] = []
+    searches: list[str] = []
     used: set[str] = set()
     for stage in content["stage"]:
         _check(stage, _STAGE, f"{where}, stage", needed=("name",))
@@ -106,6 +109,13 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
         if inject:
             _check(inject, _INJECT, f"{here}, inject", needed=tuple(_INJECT))
             inject["name"] = at.get("sets", {}).get(inject["name"], inject["name"])
+        search, tuned = dict(stage.get("search", {})), stage.get("tuned", "")
+        if search:
+            _check_search(stage, search, here)
+            search |= {"trials": at["trials"]} if "trials" in at else {}
+            searches.append(name)
+        if tuned and tuned not in searches:
+            raise unknown_name(f"tuned of {here}", tuned, searches)
         set_here = {**stage.get("recipe", {}), **at.get("recipe", {})}
         fixed = {**content.get("recipe", {}), **set_here}
         grid = {key: _kept(key, values, at.get("keep", {}), used) for key, values in stage.get("grid", {}).items()}
@@ -127,6 +137,8 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
                     combine=combine,
                     aligned=stage.get("aligned", False),
                     inject=inject,
+                    search=search,
+                    tuned=tuned,
                     own=frozenset({*set_here, *values}),
                 )
                 if arm.space_of and arm.space_of not in known:
@@ -137,6 +149,17 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
     unused = set(at.get("keep", {})) - used
     if unused:
         raise UsageError(f"{where}, scale.{scale}: keep names {', '.join(sorted(unused))}, which no grid has.")
+
+
+def _check_search(stage: Mapping[str, Any], search: dict, where: str) -> None:
+    """Raise unless a stage that searches is one recipe, whose values trials may set, with spaces that there are."""
+    _check(search, _SEARCH, f"{where}, search", needed=("space",))
+    other = sorted({"grid", "resample", "start", "combine", "leak", "tuned"} & set(stage))
+    if other:
+        raise UsageError(f"{where} searches, and has {', '.join(other)} too. Give these a stage of their own.")
+    if search.get("workers", 1) < 1 or search.get("trials", 1) < 1:
+        raise UsageError(f"{where}, search: expected 1 worker and 1 trial or more.")
+    parse_spaces([str(name) for name in search["space"]])
 
 
 def _kept(key: str, values: list, keep: dict, used: set[str]) -> list:

@@ -51,6 +51,7 @@ def report_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
     ranked = [line["of"] for line in honest]
     yield Text(study.asks)
     yield from _protocol(study, gathered)
+    yield from _searches(gathered)
     if leaky:
         yield from _mistakes(study, gathered)
     yield Heading("Leaderboard")
@@ -90,6 +91,22 @@ def _protocol(study: Study, gathered: Gathered) -> Iterator[Block]:
     if failed:
         yield Text(f"{len(failed)} of {len(gathered.rows)} runs failed and are missing below:")
         yield Table(["run", "why"], [[row["name"], row["problem"].replace("\n", " ")] for row in failed], left=2)
+
+
+def _searches(gathered: Gathered) -> Iterator[Block]:
+    """What searches have chosen on the select part."""
+    found = [row for row in gathered.rows if "chosen" in row]
+    if found:
+        yield Heading("What was searched")
+        rows = []
+        for row in found:
+            own = {key: value for key, value in row["chosen"].items() if key != "tuned"}
+            said = [
+                f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in own.items()
+            ]
+            rows.append([row["of"], str(row["trials"]), f"{100 * row['value']:.1f}", ", ".join(said)])
+        heads = ["search", "trials", "macro-F1 of the best", "chosen"]
+        yield Table(heads, rows, "By Optuna, on the select part. Others are trained with what it has chosen.")
 
 
 def _leaderboard(study: Study, gathered: Gathered, lines: Sequence[dict]) -> Iterator[Block]:

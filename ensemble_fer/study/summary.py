@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ensemble_fer.study.cells import SEARCH
+
 METRICS = ("accuracy", "macro_f1", "disgust_f1")
 
 
@@ -20,12 +22,12 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     Returns
     -------
     list of dict
-        In the order of the arms: ``of``, ``kind``, ``done`` (runs), ``failed``, ``leaky``, and for the select part,
-        and the test part where it was scored, ``{metric: {"mean", "spread", "each"}}``. The spread is the standard
-        deviation between runs, None of a single one.
+        In the order of the arms, without searches: ``of``, ``kind``, ``done`` (runs), ``failed``, ``leaky``, and for
+        the select part, and the test part where it was scored, ``{metric: {"mean", "spread", "each"}}``. The spread is
+        the standard deviation between runs, None of a single one.
     """
     found = []
-    for of in dict.fromkeys(row["of"] for row in rows):
+    for of in dict.fromkeys(row["of"] for row in rows if row["kind"] != SEARCH):
         own = [row for row in rows if row["of"] == of]
         line = {"of": of, "kind": own[0]["kind"], "done": sum("id" in row for row in own)}
         line["leaky"] = any(row.get("leaky") for row in own)

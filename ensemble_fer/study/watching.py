@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_fer.study.running import Cell
+from ensemble_fer.study.cells import Cell
 
 INSTANT = 1.0
 """Seconds; what took less was there already, and says nothing of how long the others take."""

@@ -9,9 +9,9 @@ import pytest
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.resample.methods import METHODS
+from ensemble_fer.study.cells import cells_of
 from ensemble_fer.study.plan import Arm
 from ensemble_fer.study.reading import SCALES, read_study
-from ensemble_fer.study.running import cells_of
 
 FILE = """
 title = "Which schedule?"

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from ensemble_fer.store import Store
+from ensemble_fer.study.cells import cells_of
 from ensemble_fer.study.gathering import gather
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.reporting import write_report
-from ensemble_fer.study.running import cells_of, run_study
+from ensemble_fer.study.running import run_study
 from tests.study.test_plan import STUDIES
 
 # leakage is made in test_mistakes.py.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ensemble_fer.study.cells import Cell, cells_of
 from ensemble_fer.study.reading import read_study
-from ensemble_fer.study.running import Cell, cells_of
 from ensemble_fer.study.watching import board, came_of, left, watched
 from tests.study.test_running import FILE
 
