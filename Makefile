@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench-resample bench-train bench-members bench-using released clean
+.PHONY: help setup demo test lint docs bench-resample bench-train bench-members bench-using released results clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-members   every member for the same small budget on FER2013; three hours, goes on where it was"
 	@echo "make bench-using     graphs in five forms, photographs, a video; needs an idle machine and ten minutes"
 	@echo "make released        the shipped ensemble from its recipes; hours, goes on where it was"
+	@echo "make results         the pages of studies in docs/results from the logits that were kept"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
 
 setup: $(READY)
@@ -65,6 +66,10 @@ bench-using: $(READY)
 # The shipped ensemble from its recipes; finished members are answered from the store. LOOK=--look scores the test part.
 released: $(READY)
 	$(BIN)/python -m ensemble_fer.releasing $(LOOK)
+
+# The pages of studies from the logits that were kept of them.
+results: $(READY)
+	$(BIN)/python -m ensemble_fer.study.results
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

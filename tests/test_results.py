@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ensemble_fer.ensemble import combine
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.evaluate.tables import main
+from ensemble_fer.study.results import kept_studies, write_pages
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 PAGES = sorted(folder.name for folder in (RESULTS / "data").iterdir() if any(folder.glob("*.npz")))
@@ -27,6 +29,21 @@ def test_the_front_page_says_which_look_the_first_score_was() -> None:
     for text in (front.read_text(), page.read_text()):
         assert "looked at once," not in text
         assert "look at PrivateTest once." not in text
+
+
+def without_figures(page: Path) -> str:
+    """The text of a page; figures may change a little with the library that draws them."""
+    return re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.DOTALL)
+
+
+def test_pages_of_studies_are_what_their_kept_logits_give(tmp_path: Path) -> None:
+    made = write_pages(RESULTS, tmp_path)
+    assert len(made) == 2 * len(kept_studies(RESULTS))
+    for page in made:
+        kept = RESULTS / page.name
+        assert without_figures(page) == without_figures(kept), f"make results writes another {kept}"
+        for picture in re.findall(r"\]\((images/[^)]+)\)", page.read_text()):
+            assert (RESULTS / picture).is_file(), picture
 
 
 @pytest.mark.parametrize("part", ["select", "test"])

@@ -88,7 +88,7 @@ def test_a_search_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ('"optimizer", "schedule"', '"optimiser"', "Did you mean .optimizer),
+        ('"optimizer", "schedule"', '"optimiser"', "Did you mean .optimizer"),
         ("trials = 40", "trials = 0", "expected 1 worker and 1 trial or more"),
         ("trials = 40", "tries = 40", "tries"),
         ('tuned = "search"', 'tuned = "found"', "tuned of"),
