@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench-resample bench-train bench-members bench-using released results clean
+.PHONY: help setup demo test lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-train     training beside the published pipeline; needs an idle machine and ten minutes"
 	@echo "make bench-members   every member for the same small budget on FER2013; three hours, goes on where it was"
 	@echo "make bench-using     graphs in five forms, photographs, a video; needs an idle machine and ten minutes"
+	@echo "make bench-scaling   more processes for one training, for several, on one store; idle, five minutes"
 	@echo "make released        the shipped ensemble from its recipes; hours, goes on where it was"
 	@echo "make results         the pages of studies in docs/results from the logits that were kept"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
@@ -62,6 +63,9 @@ bench-members: $(READY)
 
 bench-using: $(READY)
 	$(BIN)/python -m ensemble_fer.benchmarks.using
+
+bench-scaling: $(READY)
+	$(BIN)/python -m ensemble_fer.benchmarks.scaling
 
 # The shipped ensemble from its recipes; finished members are answered from the store. LOOK=--look scores the test part.
 released: $(READY)

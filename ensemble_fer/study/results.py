@@ -19,7 +19,7 @@ KEPT = Path("data/studies")
 def kept_studies(results: str | Path) -> list[tuple[str, str, Path]]:
     """Name, scale and folder of every study of which something is kept."""
     folders = sorted(path for path in (Path(results) / KEPT).glob("*.*") if path.is_dir())
-    return [(*path.name.rsplit(".", 1), path) for path in folders]
+    return [(path.stem, path.suffix[1:], path) for path in folders]
 
 
 def write_pages(results: str | Path, out: str | Path | None = None) -> list[Path]:
