@@ -1,7 +1,7 @@
 """What more processes bring on this machine: for one training, for several at once, and for what is written to a store.
 
-``make bench-scaling`` takes some minutes on an idle machine, writes ``docs/results/data/benchmarks/scaling.json`` and the
-tables of ``docs/scaling.md``. Each figure is of a process of its own; the forms take turns.
+``make bench-scaling`` takes some minutes on an idle machine, writes ``docs/results/data/benchmarks/scaling.json`` and
+the tables of ``docs/scaling.md``. Each figure is of a process of its own; the forms take turns.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def tables(found: dict) -> str:
     """The tables of the page, as Markdown."""
     models = list(found["faces_per_s"])
     lines = [
-        f"{found['machine']['cores']} cores of {found['machine']['processor']}, batches of {found['batch']}, medians of "
-        f"{found['turns']} turns; in brackets beside one thread.",
+        f"{found['machine']['cores']} cores of {found['machine']['processor']}, batches of {found['batch']}, "
+        f"medians of {found['turns']} turns; in brackets beside one thread.",
         "",
         "| faces a second | " + " | ".join(models) + " |",
         "| --- |" + " ---: |" * len(models),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -66,6 +67,45 @@ def test_a_node_that_is_lost_changes_nothing(tmp_path: Path, two_nodes) -> None:
     assert lost, "no node was lost while it trained"
     assert said(found) == said(alone)
     assert not list((store.root / "unfinished").glob("run-*/checkpoint*")), "nothing is left unfinished"
+
+
+SEARCH = """
+title = "Searched"
+asks = "Is a search shared?"
+[recipe]
+epochs = 1
+epoch_rows = 64
+[[stage]]
+name = "search"
+search = { space = ["khaireddin_schedules"], trials = 6, workers = 2 }
+recipe = { model = "compact", batch_size = 32, augmentation = "light" }
+[[stage]]
+name = "searched"
+tuned = "search"
+[scale.smoke]
+data = "drawn:300"
+seeds = [0]
+"""
+
+
+def test_two_nodes_share_the_trials_of_a_search(tmp_path: Path, two_nodes) -> None:
+    (tmp_path / "found.toml").write_text(SEARCH)
+    study = read_study(tmp_path / "found.toml")
+    alone = run_study(Store(tmp_path / "alone"), study, threads=1, quiet=True)
+    cluster, _ = two_nodes
+    store = Store(tmp_path / "shared")
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    found = run_study(store, study, ray=cluster.address, storage=url, threads=1, quiet=True)
+    assert (tmp_path / "shared.db").is_file()
+    for one, other in zip(alone["rows"], found["rows"], strict=True):
+        assert "problem" not in one
+        assert "problem" not in other
+        assert one.get("chosen") == other.get("chosen")
+        assert one.get("trials") == other.get("trials")
+        assert one["select"] == other["select"]
+    searched = store.by_id("tuning", found["rows"][0]["id"])
+    trials = json.loads(searched.file("trials.json").read_text())
+    assert [trial["state"] for trial in trials].count("complete") == 6
 
 
 def test_no_cluster_is_said(tmp_path: Path) -> None:
