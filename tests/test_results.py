@@ -10,7 +10,7 @@ import pytest
 from ensemble_fer.ensemble import combine
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.evaluate.tables import main
-from ensemble_fer.study.results import kept_studies, write_pages
+from ensemble_fer.study.results import kept_studies, marked_pages, with_tables, write_pages
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 PAGES = sorted(folder.name for folder in (RESULTS / "data").iterdir() if any(folder.glob("*.npz")))
@@ -44,6 +44,12 @@ def test_pages_of_studies_are_what_their_kept_logits_give(tmp_path: Path) -> Non
         assert without_figures(page) == without_figures(kept), f"make results writes another {kept}"
         for picture in re.findall(r"\]\((images/[^)]+)\)", page.read_text()):
             assert (RESULTS / picture).is_file(), picture
+
+
+@pytest.mark.parametrize("page", marked_pages(RESULTS), ids=lambda page: page.name)
+def test_tables_of_studies_in_prose_are_those_of_their_reports(page: Path) -> None:
+    text = page.read_text()
+    assert with_tables(text, RESULTS) == text, f"make results writes another {page.name}"
 
 
 @pytest.mark.parametrize("part", ["select", "test"])

@@ -87,11 +87,12 @@ def to_markdown(title: str, blocks: Sequence[Block], path: Path) -> None:
             write_atomic(picture, block.svg)
             parts.append(f"![{block.says}]({picture.relative_to(path.parent).as_posix()})")
         else:
-            parts.append(_markdown(block))
+            parts.append(as_markdown(block))
     write_atomic(path, "\n\n".join(parts) + "\n")
 
 
-def _markdown(block: Block) -> str:
+def as_markdown(block: Block) -> str:
+    """A block other than a figure."""
     match block:
         case Heading():
             return f"{'#' * block.level} {block.text}"

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from ensemble_fer.errors import UsageError
 from ensemble_fer.store import Store
+from ensemble_fer.study.finding import study_file
 from ensemble_fer.study.gathering import gather, load_gathered
 from ensemble_fer.study.page import Code, Figure, Heading, Table, Text, to_html, to_markdown
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.reporting import write_report
+from ensemble_fer.study.results import main, with_tables
 from ensemble_fer.study.running import run_study
 from tests.cli.running import run
 from tests.study.test_running import FILE
@@ -122,3 +125,28 @@ def test_blocks(tmp_path: Path) -> None:
     for text in ("<title>T &amp; U</title>", "<h2>A &lt; B</h2>", "say <code>x|y</code>", '<td class="l">x|y</td>',
                  '<td class="leaky">LEAKY 1</td>', "&lt;run&gt;", '<svg id="1"/>', "says &quot;it&quot;"):  # fmt: skip
         assert text in page
+
+
+def test_prose_shows_tables_of_kept_studies(tmp_path: Path) -> None:
+    store, study = Store(tmp_path / "store"), read_study(study_file("headline"))
+    found = run_study(store, study, threads=1, quiet=True)
+    results = tmp_path / "docs" / "results"
+    gather(store, study, found["rows"]).save(results / "data/studies/headline.smoke")
+    page = results / "plain.md"
+    page.write_text("Before.\n\n<!-- study:headline.smoke: Leaderboard -->\nold\n<!-- end -->\n\nAfter.\n")
+    main([str(results)])
+    text = page.read_text()
+    assert text.startswith("Before.")
+    assert text.endswith("After.\n")
+    assert "old" not in text
+    assert "| arm |" in text
+    (table,) = re.findall(r"\| arm \|.*?\n\n", text, re.DOTALL)
+    assert table.strip() in (results / "headline.md").read_text()
+    assert with_tables(text, results) == text
+    for old, new, problem in (
+        ("Leaderboard", "Leaderbord", "unknown heading of headline.smoke 'Leaderbord'"),
+        ("headline.smoke", "headline.small", "unknown kept study"),
+        ("<!-- end -->", "", "is not written so"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            with_tables(text.replace(old, new), results)
