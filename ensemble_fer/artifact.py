@@ -31,6 +31,8 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "created": str,
     "seconds": (int, float),
 }
+DIGEST = "digest"
+"""Key of the sha256 of all else in a manifest; none where an earlier version has written it."""
 
 
 def canonical(value: Any) -> str:
@@ -42,6 +44,17 @@ def artifact_id(kind: str, spec: dict, inputs: Iterable[str]) -> str:
     """The id of what ``spec`` makes from ``inputs``: 12 hexadecimal digits."""
     text = canonical({"kind": kind, "spec": spec, "inputs": list(inputs)})
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def sealed(manifest: dict) -> dict:
+    """A manifest with the digest that tells whether anything in it has changed since."""
+    plain = json.loads(json.dumps(manifest))
+    return {**plain, DIGEST: _digest_of(plain)}
+
+
+def _digest_of(manifest: dict) -> str:
+    own = {key: value for key, value in manifest.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -126,4 +139,9 @@ def _problem_of(manifest: Any, kind: str, identity: str) -> str:
     own = artifact_id(manifest["kind"], manifest["spec"], manifest["inputs"])
     if (manifest["id"], manifest["kind"], own) != (identity, kind, identity):
         return f"kind, spec and inputs give {manifest['kind']} {own}; expected {kind} {identity}"
+    unknown = sorted(manifest.keys() - _KEYS.keys() - {DIGEST})
+    if unknown:
+        return f"it holds {unknown[0]!r}, which no manifest has"
+    if DIGEST in manifest and manifest[DIGEST] != _digest_of(manifest):
+        return "what it holds has changed since it was written"
     return ""

@@ -169,8 +169,11 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                     raise ValueError(f"it ends after {place:,} bytes of {size:,}")
                 found.flags.writeable = False
                 arrays[key] = found.view(dtype).reshape(shape, order="F" if by_columns else "C")
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # zipfile and numpy raise many kinds for a file that somebody has made up
+        # That a disk or a folder fails is no fault of the file; that a place in it is not there, is.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise StoreError(f"{path}{member} is no array of numbers or text: {error}.") from None
     return arrays

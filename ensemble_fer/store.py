@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ensemble_fer import __version__
-from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, load_artifact
+from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, load_artifact, sealed
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
 from ensemble_fer.files import sha256_of, sync_folder, write_atomic
 from ensemble_fer.locking import alone
@@ -112,7 +112,7 @@ class Store:
                 "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
                 "seconds": round(time.perf_counter() - started, 3),
             }
-            write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
+            write_atomic(folder / MANIFEST, json.dumps(sealed(manifest), indent=1))
             for path in folder.rglob("*"):
                 if path.is_file():
                     with path.open("rb") as file:

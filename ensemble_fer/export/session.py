@@ -122,7 +122,7 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         told = {key: json.loads(metadata.get(key, empty)) for key, empty in METADATA.items()}
         if any(type(value) is not type(json.loads(METADATA[key])) for key, value in told.items()):
             raise ValueError("a value of another kind")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is an ONNX graph whose metadata cannot be read ({error}). {advice}") from error
     return Graph(
         path=path,
