@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ensemble_fer.errors import EnsembleFerError, MissingError
-from ensemble_fer.study.workers import Task
+from ensemble_fer.errors import MissingError
+from ensemble_fer.study.workers import LOST, Task
 
 LOCAL = "local"
 RETRIES = 20
@@ -46,12 +46,12 @@ class Cluster:
         key = self._running.pop(done)
         try:
             return key, self._ray.get(done)
+        except self._ray.exceptions.RayTaskError as error:  # what the task itself has raised
+            return key, {LOST: str(error.cause)}
         except self._ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines()
-            raise EnsembleFerError(
-                f"{key} was lost on the cluster {RETRIES + 1} times: {lines[0] if lines else type(error).__name__}. "
-                "What is done is kept; the same command goes on from there."
-            ) from error
+            why = lines[0] if lines else type(error).__name__
+            return key, {LOST: f"it was lost on the cluster, up to {RETRIES + 1} times: {why}"}
 
     def cancel(self) -> None:
         """Interrupt what runs, as Ctrl-C does, so that checkpoints are written."""

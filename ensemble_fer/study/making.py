@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,7 @@ class Means:
 
 def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict], means: Means) -> dict:
     """Train, search or fuse one cell; its row, with a problem if there was one."""
-    store, arm = Store(root), isinstance(cell.what, Arm)
-    row: dict[str, Any] = {"name": cell.name, "of": cell.what.name, "kind": "run" if arm else "ensemble"}
-    if isinstance(cell.what, Arm) and cell.what.search:
-        row["kind"] = SEARCH
-    row |= {"seed": cell.seed, "split": cell.split}
+    store, row = Store(root), row_of(cell)
     began = time.perf_counter()
     try:
         if isinstance(cell.what, Arm):
@@ -61,10 +59,26 @@ def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict
                 row |= {"kind": made.kind, "test": made.metrics}
         leaks = (made.metrics.get("protocol") or {}).get("leaks", [])
         row |= {"id": made.id, "select": made.metrics.get("select"), "leaky": bool(leaks)}
-    except EnsembleFerError as error:
-        row["problem"] = str(error)
+    except Exception as error:  # one run that fails, however, is no reason not to make the others
+        row["problem"] = problem_of(error)
     row["seconds"] = round(time.perf_counter() - began, 1)
     return row
+
+
+def row_of(cell: Cell) -> dict[str, Any]:
+    """What is known of a cell before anything is done."""
+    kind = "ensemble" if isinstance(cell.what, Blend) else SEARCH if cell.what.search else "run"
+    return {"name": cell.name, "of": cell.what.name, "kind": kind, "seed": cell.seed, "split": cell.split}
+
+
+def problem_of(error: Exception) -> str:
+    """Why something failed, in words; of what nobody foresaw also its kind, and the place."""
+    if isinstance(error, EnsembleFerError):
+        return str(error)
+    if os.environ.get("ENSEMBLE_FER_DEBUG"):
+        return traceback.format_exc()
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def score_cell(root: Path, kind: str, identity: str, quiet: bool) -> dict:

@@ -10,11 +10,9 @@ from ensemble_fer.errors import MissingError, StoreError, UsageError
 from ensemble_fer.files import write_atomic
 from ensemble_fer.store import Store
 from ensemble_fer.study.cells import SEARCH, Cell, cells_of
-from ensemble_fer.study.making import Means, make_cell, score_cell, set_of
+from ensemble_fer.study.making import Means, make_cell, problem_of, row_of, score_cell, set_of
 from ensemble_fer.study.plan import Study
-from ensemble_fer.study.workers import Pool, pool_of
-
-_LOOK = ":test"
+from ensemble_fer.study.workers import LOST, Pool, pool_of
 
 
 def run_study(
@@ -73,10 +71,11 @@ def run_study(
     with pool_of(jobs, ray=ray, cpus=threads or 1, gpus=gpus) as pool:
         means = Means(threads, processes, storage, quiet)
         rows = _made(pool, store.root.resolve(), study, data.id, cells, means, report)
-        if study.look:
-            _look(pool, store.root.resolve(), rows, quiet)
     ordered = [rows[cell.name] for cell in cells if not cell.worker]
     write_atomic(_place(store, study), json.dumps(ordered))
+    if study.look:
+        _look(store.root.resolve(), ordered, quiet)
+        write_atomic(_place(store, study), json.dumps(ordered))
     return {"study": study.name, "scale": study.scale, "data": data.id, "rows": ordered}
 
 
@@ -121,15 +120,20 @@ def _made(
             pool.submit(cell.name, make_cell, root, study, data, cell, before, means)
             running += 1
         name, row = pool.next_done()
+        if LOST in row:
+            (cell,) = [cell for cell in cells if cell.name == name]
+            row = {**row_of(cell), "problem": row[LOST], "seconds": 0.0}
         running -= 1
         rows[name] = row
         report(row)
     return rows
 
 
-def _look(pool: Pool, root: Path, rows: dict[str, dict], quiet: bool) -> None:
-    """Score the test part, one after the other, so that looks are counted in the same order always."""
-    for name, row in rows.items():
+def _look(root: Path, rows: list[dict], quiet: bool) -> None:
+    """Score the test part of each row, in their order, so that looks are counted in the same order always."""
+    for row in rows:
         if "id" in row and row["kind"] != SEARCH and "test" not in row:
-            pool.submit(name + _LOOK, score_cell, root, row["kind"], row["id"], quiet)
-            _, row["test"] = pool.next_done()
+            try:
+                row["test"] = score_cell(root, row["kind"], row["id"], quiet)
+            except Exception as error:  # of the others the scores are good
+                row["problem"] = f"its test part could not be scored: {problem_of(error)}"

@@ -29,7 +29,7 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     found = []
     for of in dict.fromkeys(row["of"] for row in rows if row["kind"] != SEARCH):
         own = [row for row in rows if row["of"] == of]
-        line = {"of": of, "kind": own[0]["kind"], "done": sum("id" in row for row in own)}
+        line = {"of": of, "kind": own[0]["kind"], "done": sum("problem" not in row for row in own)}
         line["leaky"] = any(row.get("leaky") for row in own)
         line["failed"] = len(own) - line["done"]
         for part in ("select", "test"):

@@ -7,17 +7,27 @@ can be sent to another process; it gives JSON values and does not raise for what
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from ensemble_fer.children import STOPPED, begin_child, stop
+
 Task = Callable[..., dict]
+LOST = "lost"
+"""Key of the result of a task whose process or node ended before it: why."""
+TRIES = 2
+"""Times that a task is begun whose process ends before it, for want of memory perhaps."""
 
 
 class Pool(Protocol):
-    """Takes tasks, and gives each one's key with its result when it is done."""
+    """Takes tasks, and gives each one's key with its result when it is done; ``{"lost": why}`` where it never was."""
 
     room: int
     """Tasks that are worth having at once."""
@@ -43,19 +53,110 @@ class Here:
         return key, task(*given)
 
 
-class Processes:
-    """In ``jobs`` processes, started afresh so that none inherits the threads of this one."""
+@dataclass
+class Given:
+    """A task that was handed over, and how often."""
 
-    def __init__(self, executor: ProcessPoolExecutor, jobs: int) -> None:
-        self.room, self._executor = jobs, executor
-        self._running: dict[Future, str] = {}
+    key: str
+    task: Task
+    given: tuple
+    tries: int = 0
+
+
+@dataclass
+class Worker:
+    """A process and what it is doing."""
+
+    process: BaseProcess
+    line: Connection
+    doing: Given | None = None
+
+
+class Processes:
+    """In ``jobs`` processes, started afresh so that none inherits the threads of this one.
+
+    One that dies is replaced, and what it did is begun once more; the others go on.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.room = jobs
+        self._waiting: deque[Given] = deque()
+        self._workers: list[Worker] = []
+        self._context = multiprocessing.get_context("spawn")
 
     def submit(self, key: str, task: Task, *given: Any) -> None:
-        self._running[self._executor.submit(task, *given)] = key
+        self._waiting.append(Given(key, task, given))
+        self._hand_out()
 
     def next_done(self) -> tuple[str, dict]:
-        done = next(iter(wait(self._running, return_when=FIRST_COMPLETED).done))
-        return self._running.pop(done), done.result()
+        while True:
+            busy = [worker for worker in self._workers if worker.doing is not None]
+            ready = wait([worker.line for worker in busy])
+            for worker in busy:
+                if worker.line in ready and (done := self._heard(worker)) is not None:
+                    self._hand_out()
+                    return done
+            self._hand_out()
+
+    def stop(self) -> None:
+        """Interrupt what runs, so that checkpoints are written, and end."""
+        for worker in self._workers:
+            worker.line.close()
+        stop([worker.process for worker in self._workers])
+
+    def _heard(self, worker: Worker) -> tuple[str, dict] | None:
+        """The result of a worker; None where it has died and its task is begun again."""
+        own = worker.doing
+        assert own is not None
+        try:
+            result = worker.line.recv()
+            worker.doing = None
+            return own.key, result
+        except (EOFError, ConnectionResetError):
+            self._workers.remove(worker)
+            worker.line.close()
+            worker.process.join()
+        if own.tries < TRIES:
+            self._waiting.appendleft(own)
+            return None
+        code = worker.process.exitcode or 0
+        how = f"signal {-code} (9 is a kill, often for want of memory)" if code < 0 else f"exit code {code}"
+        return own.key, {LOST: f"its process was ended {TRIES} times, the last time by {how}"}
+
+    def _hand_out(self) -> None:
+        for worker in list(self._workers):
+            if self._waiting and worker.doing is None:
+                self._give(worker)
+        while self._waiting and len(self._workers) < self.room:
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_work, args=(theirs,))
+            process.start()
+            theirs.close()
+            self._workers.append(Worker(process, ours))
+            self._give(self._workers[-1])
+
+    def _give(self, worker: Worker) -> None:
+        own = self._waiting.popleft()
+        own.tries += 1
+        worker.doing = own
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died meanwhile; its end of the line says so
+            worker.line.send((own.task, own.given))
+
+
+def _work(line: Connection) -> None:
+    """What each process does: tasks, until there are no more."""
+    begin_child()
+    try:
+        while True:
+            try:
+                task, given = line.recv()
+            except (EOFError, ConnectionResetError):
+                return
+            line.send(task(*given))
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is near anyway
 
 
 @contextmanager
@@ -70,10 +171,8 @@ def pool_of(jobs: int | None, *, ray: str | None = None, cpus: float = 1, gpus: 
     if jobs in (None, 1):
         yield Here()
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as executor:
-        try:
-            yield Processes(executor, jobs)
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = Processes(jobs)
+    try:
+        yield pool
+    finally:
+        pool.stop()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from ensemble_fer.errors import UsageError
+from ensemble_fer.config import Recipe
+from ensemble_fer.errors import StoreError, UsageError
 from ensemble_fer.store import Store
+from ensemble_fer.study.making import score_cell
 from ensemble_fer.study.reading import read_study
-from ensemble_fer.study.running import run_study
+from ensemble_fer.study.running import last_rows, run_study
+from ensemble_fer.study.workers import LOST, pool_of
+from ensemble_fer.train import train
 
 FILE = """
 title = "Small"
@@ -83,11 +93,102 @@ def test_several_processes_make_the_same(tmp_path: Path) -> None:
     together = run_study(Store(tmp_path / "b"), study, jobs=2, threads=1, quiet=True)
 
     def said(found: dict) -> list:
-        return [(row["name"], row["id"], row["select"], row["test"]["accuracy"]) for row in found["rows"]]
+        return [
+            (row["name"], row["id"], row["select"], row["test"]["accuracy"], row["test"]["protocol"]["looks"])
+            for row in found["rows"]
+        ]
 
     assert said(together) == said(alone)
     with pytest.raises(UsageError, match="jobs 0"):
         run_study(Store(tmp_path / "a"), study, jobs=0)
+
+
+def test_what_nobody_foresaw_ends_one_run_and_not_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(store: Store, recipe: Recipe, **more: object) -> object:
+        if recipe.resampling != "none":
+            raise RuntimeError("a defect")
+        return train(store, recipe, **more)  # pyright: ignore[reportArgumentType]
+
+    def unread(root: Path, kind: str, identity: str, quiet: bool) -> dict:
+        if kind == "run" and Store(root).name_of(Store(root).by_id(kind, identity)).endswith("constant-s0"):
+            raise StoreError("damaged")
+        return score_cell(root, kind, identity, quiet)
+
+    monkeypatch.setattr("ensemble_fer.study.making.train", broken)
+    monkeypatch.setattr("ensemble_fer.study.running.score_cell", unread)
+    (tmp_path / "little.toml").write_text(FILE)
+    store, study = Store(tmp_path / "store"), read_study(tmp_path / "little.toml")
+    found = run_study(store, study, threads=1, quiet=True)
+    problems = {row["of"]: row["problem"] for row in found["rows"] if "problem" in row}
+    assert problems["balanced/ros"].startswith("RuntimeError: a defect (test_running.py, line ")
+    assert problems["schedules/constant"] == "its test part could not be scored: damaged"
+    assert set(problems) == {"balanced/ros", "schedules/constant", "pair"}
+    assert [row["of"] for row in found["rows"] if row.get("test")] == ["balanced/none", "schedules/cosine", "on"]
+    assert last_rows(store, study) == found["rows"]
+
+
+def sleepy(folder: str, number: int) -> dict:
+    """A task that says who does it, and takes a while the first time."""
+    place = Path(folder) / str(number)
+    first = not place.exists()
+    place.write_text(str(os.getpid()))
+    if first and number == 1:
+        time.sleep(60)
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"number": number}
+
+
+def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
+    done = {}
+    with pool_of(2) as pool:
+        for number in range(4):
+            pool.submit(f"task {number}", sleepy, str(tmp_path), number)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "1").exists() or not (tmp_path / "1").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(int((tmp_path / "1").read_text()), signal.SIGKILL)
+        for _ in range(4):
+            key, result = pool.next_done()
+            done[key] = result
+    assert done.pop("task 3") == {
+        LOST: "its process was ended 2 times, the last time by signal 9 (9 is a kill, often for want of memory)"
+    }
+    assert done == {f"task {number}": {"number": number} for number in range(3)}
+
+
+RUN = """
+import sys
+from pathlib import Path
+from ensemble_fer.store import Store
+from ensemble_fer.study.reading import read_study
+from ensemble_fer.study.running import run_study
+
+if __name__ == "__main__":
+    run_study(Store(sys.argv[1]), read_study(sys.argv[2]), jobs=2, threads=1, quiet=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_trains_on_when_the_first_has_ended(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "little.toml").write_text(FILE.replace("epochs = 1", "epochs = 500"))
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "store"), str(tmp_path / "little.toml")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 90
+        while len(list(tmp_path.glob("store/unfinished/*/checkpoint.safetensors"))) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        process.send_signal(how)
+        assert process.wait(timeout=30) != 0
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    assert len(list(tmp_path.glob("store/unfinished/*/checkpoint.safetensors"))) == 2, "what was begun goes on"
 
 
 KINDS = """
