@@ -199,7 +199,10 @@ class Study:
     def needs(self, arm: Arm) -> list[str]:
         """The arms of which a run of the same split must be there before."""
         before = (arm.start, arm.space_of, arm.tuned, *arm.combine)
-        return [each for name in before if name for each in self.named(name)]
+        found = dict.fromkeys(each for name in before if name for each in self.named(name))
+        # What is combined may look for neighbours as another run sees them.
+        spaces = [each.space_of for each in self.arms if each.stage in arm.combine or each.name in arm.combine]
+        return list(found | dict.fromkeys(space for space in spaces if space))
 
     def seeds_of(self, name: str) -> tuple[int, ...]:
         """The seeds with which an arm is there: of a search the first."""

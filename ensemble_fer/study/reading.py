@@ -10,8 +10,17 @@ from typing import Any
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import MissingError, UsageError, unknown_name
+from ensemble_fer.study.checking import (
+    check_classes,
+    check_keys,
+    check_lists,
+    check_resampling,
+    check_scale,
+    check_search,
+    check_study,
+    check_texts,
+)
 from ensemble_fer.study.plan import DIVISIONS, SPACE_OF, Arm, Blend, Study
-from ensemble_fer.tune.spaces import parse_spaces
 
 SCALES = ("smoke", "small", "paper")
 BEST = "best of "
@@ -23,7 +32,6 @@ _ENSEMBLE = {"name": str, "of": list, "rule": str, "calibrate": str, "tta": str,
 _SCALE = {"data": str, "seeds": list, "folds": int, "recipe": dict, "keep": dict, "stages": list, "look": bool,
           "most": int, "sets": dict, "trials": int}  # fmt: skip
 _INJECT = {"name": str, "classes": list}
-_SEARCH = {"space": list, "trials": int, "workers": int}
 _RESAMPLE = {"method": str, "target": int, "classes": list, "space": str}
 METRICS = ("macro_f1", "accuracy")
 
@@ -48,24 +56,26 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     where = str(path)
-    _check(content, _TOP, where, needed=("title", "asks", "stage", "scale"))
+    check_keys(content, _TOP, where, needed=("title", "asks", "stage", "scale"))
     scales = content["scale"]
     if scale not in SCALES or scale not in scales:
         raise unknown_name(f"scale of {where}", scale, [known for known in SCALES if known in scales])
     at = scales[scale]
-    _check(at, _SCALE, f"{where}, scale.{scale}", needed=("data", "seeds"))
+    check_keys(at, _SCALE, f"{where}, scale.{scale}", needed=("data", "seeds"))
+    for stage in content["stage"]:
+        check_keys(stage, _STAGE, f"{where}, stage", needed=("name",))
+    check_scale(at, [stage["name"] for stage in content["stage"]], f"{where}, scale.{scale}")
     arms = tuple(_arms(content, at, where, scale))
     names = [arm.name for arm in arms]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"{where}: several arms are called {', '.join(twice)}. Give their stages other names.")
+    # Of any scale, whatever it keeps: an ensemble of arms that another scale has is no mistake.
+    anywhere = {arm.name for arm in _arms(content, {}, where, "")}
     metric = content.get("metric", METRICS[0])
     if metric not in METRICS:
         raise unknown_name(f"metric of {where}", metric, METRICS)
     against = content.get("against", "")
     if against and against not in names:
         raise unknown_name(f"against of {where}", against, names)
-    return Study(
+    study = Study(
         name=path.stem,
         scale=scale,
         title=content["title"],
@@ -77,21 +87,23 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
         folds=at.get("folds", 0),
         look=at.get("look", False),
         arms=arms,
-        blends=tuple(_blends(content, names, where)),
+        blends=tuple(_blends(content, names, anywhere, where)),
         memory=content.get("memory", False),
         against=against,
     )
+    check_study(study, where)
+    return study
 
 
 def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
-    """The arms of all stages of this scale."""
+    """The arms of all stages of this scale; of no scale all that there are."""
     known: list[str] = []
+    made: list[str] = []
     searches: list[str] = []
     used: set[str] = set()
     for stage in content["stage"]:
-        _check(stage, _STAGE, f"{where}, stage", needed=("name",))
         name, here = stage["name"], f"{where}, stage {stage['name']}"
-        if name not in at.get("stages", [name]) or scale not in stage.get("scales", [scale]):
+        if name not in at.get("stages", [name]) or (scale and scale not in stage.get("scales", [scale])):
             continue
         start = stage.get("start", "")
         wanted = start.removeprefix(BEST)
@@ -102,29 +114,35 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
             raise unknown_name(f"leak of {here}", leak, DIVISIONS)
         if leak and at.get("folds"):
             raise UsageError(f"{here}: leaky sets have one division of their own, and this scale has folds.")
+        if combine:
+            check_texts(combine, f"combine of {here}")
         for name_of in combine:
             if name_of not in known:
                 raise unknown_name(f"combine of {here}", name_of, known)
         inject = dict(stage.get("inject", {}))
         if inject:
-            _check(inject, _INJECT, f"{here}, inject", needed=tuple(_INJECT))
+            check_keys(inject, _INJECT, f"{here}, inject", needed=tuple(_INJECT))
+            check_classes(inject["classes"], here)
             inject["name"] = at.get("sets", {}).get(inject["name"], inject["name"])
         search, tuned = dict(stage.get("search", {})), stage.get("tuned", "")
         if search:
-            _check_search(stage, search, here)
+            check_search(stage, search, here)
             search |= {"trials": at["trials"]} if "trials" in at else {}
             searches.append(name)
         if tuned and tuned not in searches:
             raise unknown_name(f"tuned of {here}", tuned, searches)
         set_here = {**stage.get("recipe", {}), **at.get("recipe", {})}
         fixed = {**content.get("recipe", {}), **set_here}
+        check_lists(stage.get("grid", {}), f"{here}, grid")
         grid = {key: _kept(key, values, at.get("keep", {}), used) for key, values in stage.get("grid", {}).items()}
+        check_lists({key: stage[key] for key in ("resample", "scales") if key in stage}, here)
         resamplings = stage.get("resample", [{}])
         for each in resamplings:
-            _check(each, _RESAMPLE, f"{here}, resample")
+            check_keys(each, _RESAMPLE, f"{here}, resample")
+            check_resampling(each, leak, here)
         for chosen in itertools.product(*grid.values()):
             values = dict(zip(grid, chosen, strict=True))
-            _check(values, dict.fromkeys(Recipe.__dataclass_fields__, object), f"{here}, grid")
+            check_keys(values, dict.fromkeys(Recipe.__dataclass_fields__, object), f"{here}, grid")
             for resample in resamplings:
                 parts = [*_said(values), *([_title(resample)] if "resample" in stage else [])]
                 own = "/".join([name, *(["-".join(parts)] if parts else [])])
@@ -141,25 +159,15 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
                     tuned=tuned,
                     own=frozenset({*set_here, *values}),
                 )
-                if arm.space_of and arm.space_of not in known:
-                    raise unknown_name(f"space of {here}", arm.space_of, known)
+                if arm.space_of and arm.space_of not in made:
+                    raise unknown_name(f"space of {here}", arm.space_of, made)
+                made.append(arm.name)
                 known.append(arm.name)
                 yield arm
         known.append(name)
     unused = set(at.get("keep", {})) - used
     if unused:
         raise UsageError(f"{where}, scale.{scale}: keep names {', '.join(sorted(unused))}, which no grid has.")
-
-
-def _check_search(stage: Mapping[str, Any], search: dict, where: str) -> None:
-    """Raise unless a stage that searches is one recipe, whose values trials may set, with spaces that there are."""
-    _check(search, _SEARCH, f"{where}, search", needed=("space",))
-    other = sorted({"grid", "resample", "start", "combine", "leak", "tuned"} & set(stage))
-    if other:
-        raise UsageError(f"{where} searches, and has {', '.join(other)} too. Give these a stage of their own.")
-    if search.get("workers", 1) < 1 or search.get("trials", 1) < 1:
-        raise UsageError(f"{where}, search: expected 1 worker and 1 trial or more.")
-    parse_spaces([str(name) for name in search["space"]])
 
 
 def _kept(key: str, values: list, keep: dict, used: set[str]) -> list:
@@ -197,23 +205,14 @@ def _title(resample: Mapping[str, Any]) -> str:
     return "-".join(str(part) for part in parts if part is not None)
 
 
-def _blends(content: dict, arms: list[str], where: str) -> Iterator[Blend]:
+def _blends(content: dict, arms: list[str], anywhere: set[str], where: str) -> Iterator[Blend]:
     """The ensembles whose arms are all there at this scale."""
     for each in content.get("ensemble", []):
-        _check(each, _ENSEMBLE, f"{where}, ensemble", needed=("name", "of"))
+        check_keys(each, _ENSEMBLE, f"{where}, ensemble", needed=("name", "of"))
+        here = f"{where}, ensemble {each['name']}"
+        check_texts(each["of"], f"{here}: of")
+        for name in each["of"]:
+            if name not in anywhere:
+                raise unknown_name(f"arm of {here}", name, anywhere)
         if set(each["of"]) <= set(arms):
             yield Blend(**{**each, "of": tuple(each["of"])})
-
-
-def _check(given: Any, keys: Mapping[str, type], where: str, needed: tuple[str, ...] = ()) -> None:
-    """Raise unless every key is known, of its type, and all that are needed are there."""
-    if not isinstance(given, dict):
-        raise UsageError(f"{where}: expected a table, found {given!r}.")
-    for key, value in given.items():
-        if key not in keys:
-            raise unknown_name(f"key of {where}", key, keys)
-        if not isinstance(value, keys[key]) or (keys[key] is int and isinstance(value, bool)):
-            raise UsageError(f"{where}: {key} = {value!r}; expected {keys[key].__name__}.")
-    missing = [key for key in needed if key not in given]
-    if missing:
-        raise UsageError(f"{where} lacks {', '.join(missing)}.")

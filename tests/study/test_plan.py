@@ -94,12 +94,74 @@ def test_seeds_and_folds(tmp_path: Path) -> None:
         ('title = "Which schedule?"', "", "lacks title"),
         ("[scale.smoke]", "[scale.smok]", "unknown scale"),
         ("[[stage]]", "[[stage", "not TOML"),
+        ("keep = { batch_size = [64] }", 'keep = { schedule = "cosine" }', "expected a list"),
+        ("seeds = [0]", "seeds = []", "one at least"),
+        ("seeds = [0]", "seeds = [0, 0]", "different whole numbers"),
+        ("seeds = [0]", 'seeds = ["0"]', "different whole numbers"),
+        ("seeds = [0]", "seeds = [0]\nfolds = -3", "expected 3 or more"),
+        ("seeds = [0]", 'seeds = [0]\nstages = ["schedule"]', "Did you mean 'schedules'"),
+        ("seeds = [0]", "seeds = [0]\ntrials = 0", "trials = 0"),
+        ('{ method = "none" }', '{ method = "nothing" }', "unknown method of"),
+        ('{ method = "none" }', '{ method = "none", target = 5 }', "none takes no target"),
+        (", target = 3000", "", "hybrid needs a target"),
+        ('classes = ["disgust"]', 'classes = ["disgusted"]', "Did you mean 'disgust'"),
+        ("learning_rate = 0.05", "learning_rat = 0.05", "Did you mean 'learning_rate'"),
+        ("learning_rate = 0.05", 'learning_rate = "fast"', "schedules/"),
+        ('"cosine"], batch_size', '"cosin"], batch_size', "Did you mean 'cosine'"),
+        ("batch_size = [64, 128]", "batch_size = 64", "expected a list"),
+        ('of = ["balanced/none", ', 'of = ["balanced/non", ', "Did you mean 'balanced/none'"),
+        ('of = ["balanced/none", "balanced/hybrid-3000"]', "of = []", "expected one name or more"),
+        ('name = "pair"', 'name = "tuned"', "are called tuned"),
+        ('name = "pair"', 'name = "pair"\nrule = "meen"', "Did you mean 'mean'"),
+        ('start = "best of schedules"', "combine = [1]", "expected one name or more"),
+        (
+            'start = "best of schedules"',
+            'resample = [{ method = "smote", space = "run:balanced" }]',
+            "unknown space of",
+        ),
+        (
+            'start = "best of schedules"',
+            'leak = "own"\nresample = [{ method = "ros", classes = ["fear"] }]',
+            "by a method",
+        ),
     ],
 )
 def test_what_is_misspelled_is_named(tmp_path: Path, before: str, after: str, text: str) -> None:
     assert before in FILE
     with pytest.raises(UsageError, match=text):
         read_study(written(tmp_path, FILE.replace(before, after, 1)))
+
+
+def test_honest_and_leaky_members_are_not_fused(tmp_path: Path) -> None:
+    leaky = FILE.replace('start = "best of schedules"', 'leak = "own"').replace('"balanced/hybrid-3000"]', '"tuned"]')
+    with pytest.raises(UsageError, match="tuned are leaky and the others are not"):
+        read_study(written(tmp_path, leaky))
+    alone = leaky.replace('of = ["balanced/none", ', 'calibrate = "both"\nof = [')
+    with pytest.raises(UsageError, match="leave rule, calibrate and tta out"):
+        read_study(written(tmp_path, alone))
+
+
+def test_a_name_that_no_run_can_have(tmp_path: Path) -> None:
+    path = tmp_path / "my study.toml"
+    path.write_text(FILE)
+    with pytest.raises(UsageError, match="cannot be a name"):
+        read_study(path)
+
+
+def test_what_is_combined_brings_what_it_needs(tmp_path: Path) -> None:
+    more = FILE.replace(
+        "[[ensemble]]",
+        """[[stage]]
+name = "near"
+resample = [{ method = "smote", space = "run:balanced/none" }]
+[[stage]]
+name = "both"
+combine = ["near", "schedules"]
+[[ensemble]]""",
+    )
+    study = read_study(written(tmp_path, more))
+    (both,) = [arm for arm in study.arms if arm.name == "both"]
+    assert set(study.needs(both)) == {"near/smote-embedding", "balanced/none", *study.named("schedules")}
 
 
 def test_no_file(tmp_path: Path) -> None:

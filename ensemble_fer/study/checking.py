@@ -1,0 +1,141 @@
+"""What a study's file cannot mean is said when it is read, and not after hours of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ensemble_fer.config import resolve_recipe
+from ensemble_fer.data.labels import CLASSES
+from ensemble_fer.ensemble import CALIBRATE, RULES
+from ensemble_fer.errors import EnsembleFerError, UsageError, unknown_name
+from ensemble_fer.resample import METHODS
+from ensemble_fer.store import check_name
+from ensemble_fer.study.plan import Blend, Study
+from ensemble_fer.train.prediction import TTA
+from ensemble_fer.tune.spaces import parse_spaces
+
+LEAST_FOLDS = 3
+"""One tests, one selects, one trains."""
+_SEARCH = {"space": list, "trials": int, "workers": int}
+
+
+def check_keys(given: Any, keys: Mapping[str, type], where: str, needed: tuple[str, ...] = ()) -> None:
+    """Raise unless every key is known, of its type, and all that are needed are there."""
+    if not isinstance(given, dict):
+        raise UsageError(f"{where}: expected a table, found {given!r}.")
+    for key, value in given.items():
+        if key not in keys:
+            raise unknown_name(f"key of {where}", key, keys)
+        if not isinstance(value, keys[key]) or (keys[key] is int and isinstance(value, bool)):
+            raise UsageError(f"{where}: {key} = {value!r}; expected {keys[key].__name__}.")
+    missing = [key for key in needed if key not in given]
+    if missing:
+        raise UsageError(f"{where} lacks {', '.join(missing)}.")
+
+
+def check_texts(values: Sequence[Any], where: str) -> None:
+    """Raise unless all are text, and there is one."""
+    if not values or not all(isinstance(value, str) for value in values):
+        raise UsageError(f"{where} = {list(values)!r}; expected one name or more.")
+
+
+def check_lists(table: Mapping[str, Any], where: str) -> None:
+    """Raise unless every value of a table is a list that is not empty."""
+    for key, values in table.items():
+        if not isinstance(values, list) or not values:
+            raise UsageError(f"{where}: {key} = {values!r}; expected a list of values, one at least.")
+
+
+def check_scale(at: Mapping[str, Any], stages: Sequence[str], where: str) -> None:
+    """Raise unless seeds, folds, stages and kept values of a scale can be."""
+    seeds = at["seeds"]
+    whole = [isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
+    if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
+        raise UsageError(f"{where}: seeds = {seeds}; expected different whole numbers from 0, one at least.")
+    if at.get("folds", 0) and at["folds"] < LEAST_FOLDS:
+        raise UsageError(f"{where}: folds = {at['folds']}; expected {LEAST_FOLDS} or more, or none.")
+    for key in ("most", "trials"):
+        if at.get(key, 1) < 1:
+            raise UsageError(f"{where}: {key} = {at[key]}; expected 1 or more.")
+    if "stages" in at:
+        check_texts(at["stages"], f"{where}: stages")
+        for stage in at["stages"]:
+            if stage not in stages:
+                raise unknown_name(f"stage of {where}", stage, stages)
+    check_lists(at.get("keep", {}), f"{where}, keep")
+
+
+def check_search(stage: Mapping[str, Any], search: dict, where: str) -> None:
+    """Raise unless a stage that searches is one recipe, whose values trials may set, with spaces that there are."""
+    check_keys(search, _SEARCH, f"{where}, search", needed=("space",))
+    other = sorted({"grid", "resample", "start", "combine", "leak", "tuned"} & set(stage))
+    if other:
+        raise UsageError(f"{where} searches, and has {', '.join(other)} too. Give these a stage of their own.")
+    if search.get("workers", 1) < 1 or search.get("trials", 1) < 1:
+        raise UsageError(f"{where}, search: expected 1 worker and 1 trial or more.")
+    parse_spaces([str(name) for name in search["space"]])
+
+
+def check_resampling(resample: Mapping[str, Any], leak: str, where: str) -> None:
+    """Raise unless a method can make such a set."""
+    method = resample.get("method", "none")
+    if method not in METHODS:
+        raise unknown_name(f"method of {where}", method, METHODS)
+    if METHODS[method].target != ("target" in resample):
+        needs = "needs a target" if METHODS[method].target else "takes no target"
+        raise UsageError(f"{where}: {method} {needs}.")
+    if resample.get("target", 1) < 1:
+        raise UsageError(f"{where}: target = {resample['target']}; expected 1 or more.")
+    check_classes(resample.get("classes", ()), where)
+    more = sorted(set(resample) - {"method"})
+    if leak and more:
+        raise UsageError(f"{where}: a leaky set is made by a method alone; found {', '.join(more)} too.")
+
+
+def check_classes(classes: Sequence[Any], where: str) -> None:
+    """Raise unless all are names of classes."""
+    for given in classes:
+        if given not in CLASSES:
+            raise unknown_name(f"class of {where}", str(given), CLASSES)
+
+
+def check_study(study: Study, where: str) -> None:
+    """Raise unless all names are different, and every recipe, resampling and ensemble can be.
+
+    Raises
+    ------
+    UsageError
+        What cannot be, with its place in the file.
+    """
+    names = [each.name for each in (*study.arms, *study.blends)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{where}: several arms or ensembles are called {', '.join(twice)}. Give them other names.")
+    for arm in study.arms:
+        here = f"{where}, {arm.name}"
+        try:
+            resolve_recipe(**arm.recipe)
+            check_name(study.run_name(arm.name, study.seeds[0], study.splits(arm)[0]))
+        except (EnsembleFerError, TypeError) as error:
+            raise UsageError(f"{here}: {error}") from error
+    for blend in study.blends:
+        _check_blend(study, blend, f"{where}, ensemble {blend.name}")
+
+
+def _check_blend(study: Study, blend: Blend, where: str) -> None:
+    for what, given, known in (
+        ("rule", blend.rule, RULES),
+        ("calibrate", blend.calibrate, CALIBRATE),
+        ("tta", blend.tta, TTA),
+    ):
+        if given not in known:
+            raise unknown_name(f"{what} of {where}", given, known)
+    of = [arm for arm in study.arms if arm.name in blend.of]
+    if any(arm.search for arm in of):
+        raise UsageError(f"{where}: a search is no member. Name arms that are trained with its choice.")
+    leaky = [arm.name for arm in of if arm.leak]
+    if leaky and len(leaky) < len(of):
+        raise UsageError(f"{where}: {', '.join(leaky)} are leaky and the others are not. Fuse them apart.")
+    if leaky and (blend.rule, blend.calibrate, blend.tta) != (Blend.rule, Blend.calibrate, Blend.tta):
+        raise UsageError(f"{where}: what leaky members say is averaged; leave rule, calibrate and tta out.")
