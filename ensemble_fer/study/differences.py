@@ -56,17 +56,27 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
     list of dict
         For each arm and ensemble that was scored: ``of``, ``rows`` (faces), ``seeds``, ``scores`` and, for all but the
         one it is measured against, ``differences``: for each of macro_f1, disgust_f1 and accuracy ``value`` with
-        ``ci95``. A difference also has ``p``, of the bootstrap over photographs and seeds, ``p_holm``, adjusted over
-        the arms, and ``verdict``: better, worse, or undecided at 5 %.
+        ``ci95``. A difference also has ``p``, of the bootstrap over photographs and, where there are several, seeds,
+        ``p_holm``, adjusted over the arms, and ``verdict``: better, worse, or undecided at 5 %. ``on`` is what was
+        scored: its part and split, and a number that is the same for arms that were scored on the same rows.
     """
     names = list(dict.fromkeys(row["of"] for row in gathered.rows))
     said = {of: predictions_of_arm(study, gathered, of) for of in names}
     base = said.get(study.against, [])
+    parts: list[Predictions] = []
     found: list[dict] = []
     for of, own in said.items():
         if not own:
             continue
-        line = {"of": of, "rows": len(own[0]), "seeds": [p.protocol.seed for p in own], "scores": _scores(own, n_boot)}
+        first = own[0]
+        part = _same_rows(first, parts)
+        line = {
+            "of": of,
+            "on": [str(first.role), first.protocol.split, part],
+            "rows": len(first),
+            "seeds": [p.protocol.seed for p in own],
+            "scores": _scores(own, n_boot),
+        }
         if base and of != study.against and len(own) == len(base):
             draws = paired_draws(own, base, SAID_OF, n_boot=n_boot, seed=seed)
             line["differences"] = {
@@ -80,6 +90,15 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
             one["p_holm"] = p
             one["verdict"] = "undecided" if p >= LEVEL else "better" if one["value"] > 0 else "worse"
     return found
+
+
+def _same_rows(said: Predictions, parts: list[Predictions]) -> int:
+    """The number of the part that was scored; a new one is noted."""
+    for number, known in enumerate(parts):
+        if np.array_equal(known.rows, said.rows) and known.protocol.data == said.protocol.data:
+            return number
+    parts.append(said)
+    return len(parts) - 1
 
 
 def _scores(own: Sequence[Predictions], n_boot: int) -> dict[str, dict]:

@@ -111,7 +111,7 @@ def intervals_figure(rows: Sequence[tuple[str, Mapping[str, Any]]], metrics: Map
 
 
 def mistakes_figure(groups: Sequence[tuple[str, Sequence[Any]]]) -> str:
-    """For each mistake the honest and the leaky accuracy and macro-F1, joined by what was added.
+    """For each mistake the honest and the leaky accuracy and macro-F1, joined by what was added; below, its interval.
 
     Parameters
     ----------
@@ -130,6 +130,8 @@ def mistakes_figure(groups: Sequence[tuple[str, Sequence[Any]]]) -> str:
             axes.plot([honest, leaky], [place, place], color=LEAK, lw=1.6, zorder=1)
             axes.plot(honest, place, "o", color=COLORS[0], ms=5)
             axes.plot(leaky, place, "D", color=LEAK, ms=4.5)
+            if ends := one.added[metric]["ci95"]:
+                axes.plot([honest + 100 * end for end in ends], [place + 0.25] * 2, color=LEAK, lw=2, alpha=0.45)
             if metric == "accuracy" and one.published:
                 axes.plot(100 * one.published, place, "x", color=INK, ms=5, mew=1.4)
             added = one.added[metric]["mean"]
@@ -148,9 +150,10 @@ def mistakes_figure(groups: Sequence[tuple[str, Sequence[Any]]]) -> str:
     marks = [
         Line2D([], [], marker="o", ls="", color=COLORS[0], label="honest"),
         Line2D([], [], marker="D", ls="", color=LEAK, label="LEAKY, the same member"),
+        Line2D([], [], color=LEAK, lw=2, alpha=0.45, label="95 % interval of what it adds"),
         Line2D([], [], marker="x", ls="", color=INK, label="published"),
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return _svg(figure)
 
 

@@ -134,7 +134,9 @@ def gather(store: Store, study: Study, rows: Sequence[dict], *, quiet: bool = Tr
                 kept["history"] = [json.loads(line) for line in source.file(HISTORY).read_text().splitlines()]
             for role, said in _scored(store, study, source, row):
                 own = f"{row['name']}.{role}"
-                arrays[f"{own}.logits"] = said.logits.astype(np.float16)
+                # The highest of each row becomes 0, beside which half precision tells the smallest differences: these
+                # are the same probabilities, and the same answers.
+                arrays[f"{own}.logits"] = (said.logits - said.logits.max(1, keepdims=True)).astype(np.float16)
                 arrays[f"{own}.twin"] = said.twin_in_train
                 kept["said"][str(role)] = {"part": part_of(said), "protocol": said.protocol.to_dict()}
         found.append(kept)

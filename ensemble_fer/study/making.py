@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ensemble_fer.align import align
+from ensemble_fer.artifact import ID_LENGTH, canonical
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.injection import inject_data
 from ensemble_fer.data.synthetic import synth_data
@@ -42,7 +44,7 @@ class Means:
 
 def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict], means: Means) -> dict:
     """Train, search or fuse one cell; its row, with a problem if there was one."""
-    store, row = Store(root), row_of(cell)
+    store, row = Store(root), row_of(study, cell)
     began = time.perf_counter()
     try:
         if isinstance(cell.what, Arm):
@@ -65,10 +67,24 @@ def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict
     return row
 
 
-def row_of(cell: Cell) -> dict[str, Any]:
+def row_of(study: Study, cell: Cell) -> dict[str, Any]:
     """What is known of a cell before anything is done."""
     kind = "ensemble" if isinstance(cell.what, Blend) else SEARCH if cell.what.search else "run"
-    return {"name": cell.name, "of": cell.what.name, "kind": kind, "seed": cell.seed, "split": cell.split}
+    asked = hashlib.sha256(canonical(plain_of(study, cell)).encode()).hexdigest()[:ID_LENGTH]
+    return {
+        "name": cell.name,
+        "of": cell.what.name,
+        "kind": kind,
+        "seed": cell.seed,
+        "split": cell.split,
+        "asked": asked,
+    }
+
+
+def plain_of(study: Study, cell: Cell) -> dict:
+    """What a cell asks for as JSON values, in an order that does not depend on the process."""
+    found = {**asdict(cell.what), "data": study.data, "seed": cell.seed, "split": cell.split, "needs": list(cell.needs)}
+    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in found.items()}
 
 
 def problem_of(error: Exception) -> str:
@@ -93,7 +109,14 @@ def set_of(store: Store, name: str, seed: int = 0) -> Artifact:
     count = name.removeprefix(DRAWN)
     if not count.isdecimal():
         raise UsageError(f"data {name!r}: expected the name of a set, or {DRAWN}N for N drawn faces.")
-    return synth_data(store, rows=int(count), seed=seed, name=f"drawn-{count}" + (f"-{seed}" if seed else ""))
+    return synth_data(store, rows=int(count), seed=seed, name=drawn_name(name, seed))
+
+
+def drawn_name(name: str, seed: int = 0) -> str:
+    """What the set ``drawn:N`` is called in a store; the name of any other set as it is."""
+    if not name.startswith(DRAWN):
+        return name
+    return f"drawn-{name.removeprefix(DRAWN)}" + (f"-{seed}" if seed else "")
 
 
 def _trained(store: Store, study: Study, data: Artifact, cell: Cell, before: list[dict], means: Means) -> Artifact:

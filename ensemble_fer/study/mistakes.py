@@ -22,10 +22,11 @@ METRICS = ("accuracy", "macro_f1")
 BALANCED = ("ros", "smote", "smote_tomek")
 SHOWN = {"ros": "ROS", "smote": "SMOTE", "smote_tomek": "SMOTE-Tomek", "three": "the mean of the three"}
 STEPS = {
-    "one": "all rows resampled, then divided",
-    "own": "each resampled set divided on its own",
-    "onward": "on from a network tuned before",
+    "one": ("all rows resampled, then divided", "honest"),
+    "own": ("each resampled set divided on its own", "honest"),
+    "onward": ("each divided on its own, on from a network tuned before", "continued"),
 }
+"""What each leaky stage is called, and the honest one that trained as long."""
 MEMBERS = 3
 """Of the ensemble whose members are searched."""
 
@@ -92,16 +93,16 @@ def mistakes(study: Study, gathered: Gathered) -> list[Mistake]:
             found.append(Mistake(group, what, honest, leaky, claimed))
 
     claims = {one.arm: one.accuracy for one in published("gaballa_tantawy_ensemble") if one.leaky}
-    for stage, text in STEPS.items():
+    for stage, (text, base) in STEPS.items():
         for method in (*BALANCED, "three"):
-            honest, leaky = (_arm(of, method) for of in ("honest", stage))
-            # Members were published of the first step, their mean of the last.
+            honest, leaky = (_arm(of, method) for of in (base, stage))
+            # Members that were made by one division of all rows give no mean like the published one.
             claim = claims["three"] if method == "three" else claims[f"balanced/{method}"]
             add(
                 text,
                 SHOWN[method],
                 lambda seed, honest=honest, leaky=leaky: (pool.test(honest, seed), pool.test(leaky, seed)),
-                claim if (method == "three") == (stage != "one") else None,
+                claim if method != "three" or stage != "one" else None,
             )
     for of in pool.arms:
         clean = of.replace("official", "clean")
@@ -113,7 +114,7 @@ def mistakes(study: Study, gathered: Gathered) -> list[Mistake]:
     count = len(pool.arms)
     add("checkpoint and recipe chosen on the test", f"of {count} recipes and all their epochs", pool.chosen)
     add("test rows without a detected face dropped", "by MTCNN", pool.faceless)
-    add("the members of an ensemble searched on the test", f"{min(MEMBERS, count)} of {count}", pool.searched)
+    add("the members of an ensemble searched on the test", f"{pool.members} of {count}", pool.searched)
     return found
 
 
@@ -132,6 +133,8 @@ class _Pool:
         self.gathered = gathered
         self.arms = [arm.name for arm in study.arms if arm.stage == "official"]
         self.rows = {(row["of"], row["seed"]): row for row in gathered.rows}
+        # Fewer than all: else there is nothing to search.
+        self.members = max(1, min(MEMBERS, len(self.arms) - 1))
 
     def said(self, of: str, seed: int, role: Role) -> Predictions:
         found = self.gathered.said(self.rows[of, seed], role)
@@ -159,7 +162,7 @@ class _Pool:
     def searched(self, seed: int) -> tuple[dict, dict]:
         """Of all ensembles of some members the best on the select part, and the best on the test, scored there."""
         select, test = ([self.said(of, seed, role) for of in self.arms] for role in (Role.SELECT, Role.TEST))
-        sets = list(itertools.combinations(range(len(self.arms)), min(MEMBERS, len(self.arms))))
+        sets = list(itertools.combinations(range(len(self.arms)), self.members))
         by_select, by_test = ([_mean(said, members) for members in sets] for said in (select, test))
         honest = max(range(len(sets)), key=lambda i: by_select[i]["accuracy"])
         leaky = max(range(len(sets)), key=lambda i: by_test[i]["accuracy"])

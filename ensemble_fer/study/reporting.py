@@ -13,8 +13,9 @@ import numpy as np
 from ensemble_fer.evaluate.counts import confusion
 from ensemble_fer.study import drawing
 from ensemble_fer.study.differences import SAID_OF, differences, predictions_of_arm
+from ensemble_fer.study.finding import known_studies
 from ensemble_fer.study.gathering import Gathered
-from ensemble_fer.study.mistakes import by_group, mistakes
+from ensemble_fer.study.mistakes_report import mistakes_blocks
 from ensemble_fer.study.page import Block, Code, Figure, Heading, Table, Text, to_html, to_markdown
 from ensemble_fer.study.plan import Study
 from ensemble_fer.study.published import published
@@ -25,6 +26,8 @@ MATRICES = 6
 
 def write_report(study: Study, gathered: Gathered, out: str | Path) -> list[Path]:
     """Write ``NAME.md``, its figures under ``images/``, and ``NAME.html``, which needs nothing else.
+
+    At scale paper the pages are called ``NAME-paper``, beside those of the smaller scales.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ def write_report(study: Study, gathered: Gathered, out: str | Path) -> list[Path
         The two pages.
     """
     blocks = list(report_blocks(study, gathered))
-    pages = [Path(out) / f"{study.name}.md", Path(out) / f"{study.name}.html"]
+    stem = f"{study.name}-{study.scale}" if study.scale == "paper" else study.name
+    pages = [Path(out) / f"{stem}.{end}" for end in ("md", "html")]
     to_markdown(study.title, blocks, pages[0])
     to_html(study.title, blocks, pages[1])
     return pages
@@ -53,7 +57,7 @@ def report_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
     yield from _protocol(study, gathered)
     yield from _searches(gathered)
     if leaky:
-        yield from _mistakes(study, gathered)
+        yield from mistakes_blocks(study, gathered)
     yield Heading("Leaderboard")
     yield from _leaderboard(study, gathered, honest)
     if study.against:
@@ -113,13 +117,22 @@ def _leaderboard(study: Study, gathered: Gathered, lines: Sequence[dict]) -> Ite
     if not lines:
         yield Text("Nothing was scored.")
         return
-    part = "test part" if study.look else "select part, which also chose each checkpoint: a little too good"
-    part = "all rows, each by the fold that tests it" if study.folds else part
-    yield _scores(lines, note=f"Per cent of the {part}; 95 % intervals by bootstrap over photographs. {_seeds(study)}")
-    if len(lines) > 1:
-        rows = [(line["of"], line["scores"]) for line in lines]
-        says = "Scores with their 95 % intervals, best on top."
-        yield Figure("scores", drawing.intervals_figure(rows, TITLES, zero=False), says)
+    parts = list(dict.fromkeys(line["on"][2] for line in lines))
+    if len(parts) > 1:
+        yield Text("Scored on different faces, and so in tables of their own: these are not to be compared.")
+    for part in parts:
+        own = [line for line in lines if line["on"][2] == part]
+        role = own[0]["on"][0]
+        says = f"{role} part" + ("" if role == "test" else ", which also chose each checkpoint: a little too good")
+        says = "rows, each by the fold that tests it" if study.folds else says
+        splits = sorted({line["on"][1] for line in own})
+        where = f"{own[0]['rows']:,} faces, the {says} (split {', '.join(splits)})"
+        yield _scores(own, note=f"Per cent of {where}; 95 % intervals by bootstrap over photographs. {_seeds(study)}")
+        if len(own) > 1:
+            rows = [(line["of"], line["scores"]) for line in own]
+            says = "Scores with their 95 % intervals, best on top."
+            number = f"-{parts.index(part) + 1}" if len(parts) > 1 else ""
+            yield Figure(f"scores{number}", drawing.intervals_figure(rows, TITLES, zero=False), says)
 
 
 def _seeds(study: Study) -> str:
@@ -158,6 +171,11 @@ def _against(study: Study, lines: Sequence[dict]) -> Iterator[Block]:
     yield Text(
         "Differences on the same rows, in points; p is of the bootstrap over photographs, adjusted after Holm over all "
         f"{len(compared)} arms. What it leaves at 0.05 or above is undecided."
+        + (
+            " Each arm was trained with one seed: what another would change is not in the intervals."
+            if len(study.seeds) == 1
+            else ""
+        )
     )
     rows = [[line["of"], *(_difference(line["differences"][metric]) for metric in SAID_OF)] for line in compared]
     yield Table(["arm", *TITLES.values()], rows)
@@ -171,46 +189,6 @@ def _difference(one: dict) -> str:
     return f"{100 * one['value']:+.1f}{ends}, p {one['p_holm']:.3f}: {one['verdict']}"
 
 
-def _mistakes(study: Study, gathered: Gathered) -> Iterator[Block]:
-    found = mistakes(study, gathered)
-    if not found:
-        return
-    yield Heading("What each mistake adds")
-    memory = [row["memory"] for row in gathered.rows if "memory" in row]
-    if memory:
-        yield Text(
-            f"The networks answer {100 * min(memory):.1f} to {100 * max(memory):.1f} % of their own training rows "
-            f"rightly (median {100 * float(np.median(memory)):.1f} %): what leaks into training they know."
-        )
-    rows = [
-        [
-            one.group,
-            one.what,
-            *(
-                cell
-                for metric in ("accuracy", "macro_f1")
-                for cell in (
-                    f"{100 * float(np.mean(one.honest[metric])):.1f}",
-                    f"{100 * float(np.mean(one.leaky[metric])):.1f} LEAKY",
-                    _added(one.added[metric]),
-                )
-            ),
-            "" if one.published is None else f"{100 * one.published:.2f}",
-        ]
-        for one in found
-    ]
-    heads = ["mistake", "of", "accuracy, honest", "leaky", "adds", "macro-F1, honest", "leaky", "adds", "published"]
-    note = "Per cent; what it adds in points, with 95 % intervals by Student's t over the seeds."
-    yield Table(heads, rows, note, left=2)
-    says = "Honest and leaky scores of the same members, and what was published with the same mistake."
-    yield Figure("mistakes", drawing.mistakes_figure(list(by_group(found))), says)
-
-
-def _added(one: dict) -> str:
-    ends = f" [{100 * one['ci95'][0]:+.1f}, {100 * one['ci95'][1]:+.1f}]" if one["ci95"] else ""
-    return f"{100 * one['mean']:+.1f}{ends}"
-
-
 def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> Iterator[Block]:
     rows = []
     for one in published(study.name):
@@ -218,14 +196,18 @@ def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> 
         if ours is None and study.scale != "paper":
             continue
         scores = ["" if value is None else f"{100 * value:.2f}" for value in (one.accuracy, one.macro_f1)]
-        own = ["", ""] if ours is None else [_cell(ours["scores"][metric]) for metric in ("accuracy", "macro_f1")]
+        own = ["", "", ""]
+        if ours is not None:
+            own = [f"{ours['on'][0]} of {ours['on'][1]}"]
+            own += [_cell(ours["scores"][metric]) for metric in ("accuracy", "macro_f1")]
         rows.append([one.published, one.wrong, one.source, one.split, *scores, *own])
     if not rows:
         return
     yield Heading("Published and ours")
     if study.scale != "paper":
         yield Text(
-            "Ours is a shorter training of a smaller network where the scale says so: compare the order, not the size."
+            "Ours is a shorter training of a smaller network where the scale says so, and of other faces where the "
+            "columns of the splits differ: compare the order, not the size."
         )
     heads = [
         "published as",
@@ -234,6 +216,7 @@ def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> 
         "its split",
         "accuracy",
         "macro-F1",
+        "ours is of",
         "our accuracy",
         "our macro-F1",
     ]
@@ -293,7 +276,7 @@ def _cost(study: Study, gathered: Gathered) -> Iterator[Block]:
 
 def _again(study: Study) -> Iterator[Block]:
     yield Heading("Again")
+    name = study.name if study.name in known_studies() else f"{study.name}.toml"
     yield Code(
-        f"ensemble-fer study run {study.name} --scale {study.scale}\n"
-        f"ensemble-fer study report {study.name} --scale {study.scale}"
+        f"ensemble-fer study run {name} --scale {study.scale}\nensemble-fer study report {name} --scale {study.scale}"
     )

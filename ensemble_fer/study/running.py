@@ -93,7 +93,8 @@ def last_rows(store: Store, study: Study) -> list[dict]:
         raise MissingError(f"study {study.name} was not run to its end at scale {study.scale} in this store. {again}")
     try:
         rows = json.loads(place.read_text(encoding="utf-8"))
-        same = [row["name"] for row in rows] == [cell.name for cell in cells_of(study) if not cell.worker]
+        cells = [row_of(study, cell) for cell in cells_of(study) if not cell.worker]
+        same = [(row["name"], row.get("asked")) for row in rows] == [(cell["name"], cell["asked"]) for cell in cells]
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{place} is damaged. {again}") from error
     if not same:
@@ -122,7 +123,7 @@ def _made(
         name, row = pool.next_done()
         if LOST in row:
             (cell,) = [cell for cell in cells if cell.name == name]
-            row = {**row_of(cell), "problem": row[LOST], "seconds": 0.0}
+            row = {**row_of(study, cell), "problem": row[LOST], "seconds": 0.0}
         running -= 1
         rows[name] = row
         report(row)

@@ -219,7 +219,6 @@ def _frozen_stages(recipe: Recipe, epoch: int) -> int:
 def _note_machine(state: State, device: torch.device, precision: torch.dtype, team: Team) -> None:
     """Say that a resumed training will not end with the bits of an unbroken one; note what it goes on with."""
     made_with = {"threads": torch.get_num_threads(), "device": str(device), "precision": str(precision)}
-    made_with |= {"processes": team.size} if team.size > 1 else {}
     if state.made_with not in ({}, made_with):
         warnings.warn(
             f"this training began with {state.made_with} and goes on with {made_with}: "

@@ -103,7 +103,9 @@ def trained_rows(split: Split, train_on: str) -> NDArray[np.int64]:
     return np.sort(np.concatenate([split.train_rows, split.select_rows]))
 
 
-def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: bool = False) -> Prepared:
+def prepare(
+    store: Store, recipe: Recipe, *, data: str | None = None, processes: int = 1, quiet: bool = False
+) -> Prepared:
     """Find everything that a recipe trains on, make what is missing, and check that it fits together.
 
     Parameters
@@ -112,6 +114,9 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
     recipe : Recipe
     data : str, optional
         Name of an imported set.
+    processes : int
+        That will train it together; with more than one a part of the run's id, since batch norm then sees other
+        batches.
     quiet : bool
         Draw no progress.
 
@@ -142,6 +147,7 @@ def prepare(store: Store, recipe: Recipe, *, data: str | None = None, quiet: boo
     inputs = [data_artifact.id, split_artifact.id, twins_artifact.id, resampling.id]
     # The resampling is among the inputs by its id; what it is called may change its meaning.
     spec = {"recipe": {**recipe.to_dict(), "resampling": rows.title}, "training_version": TRAINING_VERSION}
+    spec |= {"processes": processes} if processes > 1 else {}
     # A name may mean another resampling when the recipe is used again; a method and an id may not.
     kept = recipe if recipe.resampling in METHODS else replace(recipe, resampling=resampling.id)
 

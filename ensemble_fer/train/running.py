@@ -70,7 +70,8 @@ def train(
         Processor threads; all by default.
     processes : int
         So many train it together on this machine, each with its share of every batch and of the threads, or with a GPU
-        of its own. See ``Shared`` for what that changes: rounding, and what batch norm takes for a batch.
+        of its own. It is another run than that of one process: see ``Shared`` for what that changes, rounding, and
+        what batch norm takes for a batch.
     quiet : bool
         Draw no progress.
 
@@ -88,7 +89,7 @@ def train(
     """
     if name is not None:
         check_name(name)
-    prepared = prepare(store, recipe, data=data, quiet=quiet)
+    prepared = prepare(store, recipe, data=data, processes=processes, quiet=quiet)
     recipe, spec, inputs = prepared.recipe, prepared.spec, prepared.inputs
     name = name or automatic_name(recipe, prepared.rows)
     done = store.find("run", spec, inputs)
@@ -157,7 +158,7 @@ def train(
             "device": state.made_with["device"],
             "precision": state.made_with["precision"].removeprefix("torch."),
             "threads": used_threads,
-            "processes": state.made_with.get("processes", 1),
+            "processes": processes,
             "torch": torch.__version__,
             "machine": machine(),
             "peak_mb": peak_mb(),

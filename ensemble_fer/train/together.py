@@ -1,7 +1,7 @@
 """Several processes of this machine bring one training to its end: each with its share of every batch, or its own GPU.
 
 They work on the checkpoint in the folder of the unfinished training, which the first of them writes. What they leave
-there is what one process would have left, to rounding, and one process goes on from it.
+there is what one process would have left, to rounding and what batch norm takes for a batch.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _learn_share(share: Share, line: Connection) -> None:
     try:
         torch.set_num_threads(share.threads)
         store = Store(share.root)
-        prepared = prepare(store, share.recipe, data=share.data, quiet=True)
+        prepared = prepare(store, share.recipe, data=share.data, processes=size, quiet=True)
         if artifact_id("run", prepared.spec, prepared.inputs) != share.run:
             raise UsageError("what this training is made from was changed meanwhile. Give the command again.")
         first = share.rank == 0

@@ -40,8 +40,13 @@ def test_the_study_at_smoke(made) -> None:
     fused = groups["each resampled set divided on its own"][-1]
     assert (fused.what, fused.published) == ("the mean of the three", 0.9718)
     assert fused.leaky["accuracy"] == [table["own-three"]["test"]["accuracy"]]
+    onward = groups["each divided on its own, on from a network tuned before"][0]
+    assert onward.honest["accuracy"] == [table["continued/ros"]["test"]["accuracy"]], "which trained as long"
     searched = found[-1]
-    assert searched.added["accuracy"]["mean"] >= 0, "the best on the test is not worse there than another one"
+    assert searched.what == "1 of 2"
+    both = [table[of]["test"]["accuracy"] for of in table if of.startswith("official/")]
+    assert searched.leaky["accuracy"] == [max(both)]
+    assert searched.honest["accuracy"][0] in both
     assert all(one.to_dict()["mark"] == "LEAKY" for one in found)
 
 

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from ensemble_fer.config import Recipe
-from ensemble_fer.errors import StoreError, UsageError
+from ensemble_fer.errors import MissingError, StoreError, UsageError
 from ensemble_fer.store import Store
+from ensemble_fer.study.costing import forecast
 from ensemble_fer.study.making import score_cell
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import last_rows, run_study
@@ -189,6 +190,20 @@ def test_no_process_trains_on_when_the_first_has_ended(tmp_path: Path, how: sign
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
     assert len(list(tmp_path.glob("store/unfinished/*/checkpoint.safetensors"))) == 2, "what was begun goes on"
+
+
+def test_what_was_made_for_another_file_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    path, store = tmp_path / "little.toml", Store(tmp_path / "store")
+    one = FILE[: FILE.index("[[stage]]")] + '[[stage]]\nname = "only"\n' + FILE[FILE.index("[scale.smoke]") :]
+    path.write_text(one.replace("look = true", ""))
+    found = run_study(store, read_study(path), threads=1, quiet=True)
+    assert last_rows(store, read_study(path)) == found["rows"]
+    assert forecast(store, read_study(path))["done"] == 1
+    for old, new in (("epochs = 1", "epochs = 2"), ("drawn:400", "drawn:300")):
+        path.write_text(one.replace("look = true", "").replace(old, new))
+        assert forecast(store, read_study(path))["done"] == 0, new
+        with pytest.raises(MissingError, match="asks for other runs"):
+            last_rows(store, read_study(path))
 
 
 KINDS = """

@@ -1,0 +1,75 @@
+"""The part of a report that shows what each mistake of protocol adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ensemble_fer.study import drawing
+from ensemble_fer.study.gathering import Gathered
+from ensemble_fer.study.mistakes import by_group, mistakes
+from ensemble_fer.study.page import Block, Figure, Heading, Table, Text
+from ensemble_fer.study.plan import Study
+
+REMEMBERS = 0.95
+"""Share of its training rows that a network must answer rightly to say that it knows them."""
+
+
+def mistakes_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
+    """What each mistake adds, as a table and a figure, after how much the networks remember."""
+    found = mistakes(study, gathered)
+    if not found:
+        return
+    yield Heading("What each mistake adds")
+    yield from _remembered(gathered)
+    rows = [
+        [
+            one.group,
+            one.what,
+            *(
+                cell
+                for metric in ("accuracy", "macro_f1")
+                for cell in (
+                    f"{100 * float(np.mean(one.honest[metric])):.1f}",
+                    f"{100 * float(np.mean(one.leaky[metric])):.1f} LEAKY",
+                    _added(one.added[metric]),
+                )
+            ),
+            "" if one.published is None else f"{100 * one.published:.2f}",
+        ]
+        for one in found
+    ]
+    heads = ["mistake", "of", "accuracy, honest", "leaky", "adds", "macro-F1, honest", "leaky", "adds", "published"]
+    note = "Per cent; what it adds in points, with 95 % intervals by Student's t over the seeds."
+    yield Table(heads, rows, note, left=2)
+    says = "Honest and leaky scores of the same members, and what was published with the same mistake."
+    yield Figure("mistakes", drawing.mistakes_figure(list(by_group(found))), says)
+
+
+def _remembered(gathered: Gathered) -> Iterator[Block]:
+    """How much of their own training rows the networks know."""
+    known = [row for row in gathered.rows if "memory" in row]
+    if not known:
+        return
+    memory = [row["memory"] for row in known]
+    knows = min(memory) >= REMEMBERS
+    yield Text(
+        f"The networks answer {100 * min(memory):.1f} to {100 * max(memory):.1f} % of their own training rows rightly "
+        f"(median {100 * float(np.median(memory)):.1f} %): "
+        + (
+            "what leaks into training they know."
+            if knows
+            else f"not all know {100 * REMEMBERS:.0f} %, and a network that remembered more would gain more by a leak."
+        )
+    )
+    rows = []
+    for of in dict.fromkeys(row["of"] for row in known):
+        own = [100 * row["memory"] for row in known if row["of"] == of]
+        rows.append([of, str(len(own)), f"{min(own):.1f} to {max(own):.1f}" if len(own) > 1 else f"{own[0]:.1f}"])
+    yield Table(["arm", "networks", "of its training rows it knows, %"], rows)
+
+
+def _added(one: dict) -> str:
+    ends = f" [{100 * one['ci95'][0]:+.1f}, {100 * one['ci95'][1]:+.1f}]" if one["ci95"] else ""
+    return f"{100 * one['mean']:+.1f}{ends}"
