@@ -4,7 +4,7 @@ A study is a TOML file::
 
     title = "Which schedule?"
     asks = "One sentence: what is not known before."
-    system = "C"                                # of the published figures that are set beside ours
+    system = "C"                                # which published system it carries
     metric = "macro_f1"                         # by which a later stage takes the best of an earlier one
     against = "balanced/none"                   # the arm with which all others are compared, row by row
 
