@@ -1,0 +1,62 @@
+"""A bit that flips in a stored file is noticed when the file is used, and the file is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ensemble_fer.data.splits import split_of
+from ensemble_fer.data.synthetic import synth_data
+from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.resample import make_resampling
+from ensemble_fer.store import Store
+from ensemble_fer.upkeep import check_store
+from tests.trust.campaign import cases
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("flips") / "store")
+    data = synth_data(store, rows=220, name="faces")
+    split_of(store, data)
+    make_resampling(store, data, method="smote", quiet=True)
+
+    def write(folder: Path) -> dict:
+        (folder / "weights.safetensors").write_bytes(bytes(range(256)) * 40)
+        (folder / "history.jsonl").write_text('{"epoch": 1, "macro_f1": 0.5}\n')
+        return {"select": {"macro_f1": 0.5}}
+
+    store.put("run", {"recipe": {}}, [data.id], write, name="run")
+    return store
+
+
+def use(store: Store, path: Path) -> None:
+    """What every command does with a stored file before it believes it."""
+    kind, name, *rest = path.relative_to(store.root).parts
+    if kind == "refs":
+        store.get(name, rest[0])
+        return
+    artifact = store.by_id(kind, name)
+    if rest[0] != "manifest.json":
+        artifact.file(rest[0])
+
+
+def test_every_flip_is_noticed_and_named(kept: Store) -> None:
+    """1,000 flips over all files: manifests, names, faces, splits, resamplings, weights."""
+    # Not the log of looks, which is lines, and the faces that were seen, which are looked up by what they are.
+    own = {kept.root / "looks.jsonl", *(kept.root / "seen").rglob("*")}
+    files = sorted(path for path in kept.root.rglob("*") if path.is_file() and path not in own)
+    assert len({path.relative_to(kept.root).parts[0] for path in files}) >= 5
+    for number, rng in cases("flips", 1000, quick=150):
+        path = files[int(rng.integers(len(files)))]
+        content = path.read_bytes()
+        at, bit = int(rng.integers(len(content))), int(rng.integers(8))
+        path.write_bytes(content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :])
+        try:
+            with pytest.raises(EnsembleFerError) as noticed:
+                use(kept, path)
+            assert path.name in str(noticed.value) or path.parent.name in str(noticed.value), number
+        finally:
+            path.write_bytes(content)
+    assert check_store(kept)["problems"] == []
