@@ -1,0 +1,149 @@
+"""A disk that fails at any one write: a message, the former state intact, and the same result the next time.
+
+What fails is the opening of a file for writing, ``fsync``, ``rename``, ``replace``, ``link`` or ``mkdir``: the N-th of
+all that a command does.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_fer.store import KINDS, Store
+from ensemble_fer.upkeep import check_store
+from tests.cli.running import run
+from tests.trust.campaign import cases
+
+SHORT = ("--epochs", 1, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--threads", 1)
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "synth": ("data", "synth", "--rows", 220),
+    "audit": ("data", "audit"),
+    "resample": ("resample", "--method", "smote"),
+    "train": ("train", *SHORT, "--name", "a"),
+    "train-2": ("train", *SHORT, "--seed", 1, "--name", "b"),
+    "fuse": ("fuse", "a", "b", "--name", "pair"),
+    "evaluate": ("evaluate", "pair"),
+    "export": ("export", "pair", "--simplify"),
+}
+FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
+
+
+class Disk:
+    """Counts writes, and fails one of them."""
+
+    def __init__(self, root: Path, fails: int | None, number: int = errno.ENOSPC) -> None:
+        self.root, self.fails, self.number, self.count = str(root), fails, number, 0
+
+    def write(self, place: object) -> None:
+        if isinstance(place, str | os.PathLike) and not os.fspath(place).startswith(self.root):
+            return
+        self.count += 1
+        if self.count - 1 == self.fails:
+            raise OSError(self.number, os.strerror(self.number), str(place))
+
+
+@contextmanager
+def failing(disk: Disk) -> Iterator[None]:
+    """Let writes under the disk's root pass it."""
+    kept = {name: getattr(os, name) for name in ("fsync", "rename", "replace", "mkdir", "link")}
+    opened = io.open
+
+    def guarded(name: str) -> Any:
+        def call(place: Any, *more: Any, **named: Any) -> Any:
+            if name != "fsync" or os.path.realpath(f"/proc/self/fd/{place}").startswith(disk.root):
+                disk.write(place)
+            return kept[name](place, *more, **named)
+
+        return call
+
+    def opens(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
+        if set(mode) & set("wxa+"):
+            disk.write(file)
+        return opened(file, mode, *more, **named)
+
+    patch = pytest.MonkeyPatch()
+    try:
+        for name in kept:
+            patch.setattr(os, name, guarded(name))
+        patch.setattr(io, "open", opens)
+        patch.setattr(builtins, "open", opens)
+        yield
+    finally:
+        patch.undo()
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int, dict]]:
+    """For each command the store before it, its number of writes, and what is in the store after it."""
+    root = tmp_path_factory.mktemp("faults")
+    current = root / "store"
+    current.mkdir()
+    found = {}
+    for name, command in COMMANDS.items():
+        before = shutil.copytree(current, root / f"before-{name}")
+        disk = Disk(current, None)
+        with failing(disk):
+            done = run(*command, "--store", current)
+        assert done.exit_code == 0, done.output
+        assert disk.count, name
+        found[name] = (before, disk.count, content_of(current))
+    return found
+
+
+def content_of(root: Path) -> dict:
+    """Ids and names in a store, and the digests of the files of each artifact that do not hold times."""
+    store = Store(root)
+    ids = {kind: store.ids(kind) for kind in KINDS}
+    files = {
+        identity: {
+            name: listed["sha256"]
+            for name, listed in store.by_id(kind, identity).manifest["files"].items()
+            if name.endswith((".npz", ".safetensors", ".toml"))
+        }
+        for kind in ("data", "split", "twins", "resampling", "run")
+        for identity in ids[kind]
+    }
+    return {"ids": ids, "refs": {kind: store.refs(kind) for kind in KINDS}, "files": files}
+
+
+def test_a_disk_that_fails_costs_one_command_and_nothing_else(
+    states: dict[str, tuple[Path, int, dict]], tmp_path: Path
+) -> None:
+    """300 faults over eight commands."""
+    names = list(COMMANDS)
+    failed = 0
+    for number, rng in cases("faults", 300, quick=8):
+        name = names[number % len(names)]
+        before, writes, after = states[name]
+        root = Path(shutil.copytree(before, tmp_path / f"{number}"))
+        former = content_of(root)
+        with failing(Disk(root, int(rng.integers(writes)), int(rng.choice(FAULTS)))):
+            done = run(*COMMANDS[name], "--store", root)
+        said = done.output
+        where = (number, name, said)
+        assert "defect" not in said, where
+        assert "Traceback" not in said, where
+        assert done.exit_code in (0, 1), where
+        if done.exit_code:
+            failed += 1
+            assert "error: " in said, where
+        state = content_of(root)
+        assert [p for p in check_store(Store(root))["problems"] if "no artifact" not in p] == [], where
+        for kind in KINDS:
+            assert set(former["ids"][kind]) <= set(state["ids"][kind]) <= set(after["ids"][kind]), where
+            for ref, identity in former["refs"][kind].items():
+                assert state["refs"][kind][ref] == identity, where
+        again = run(*COMMANDS[name], "--store", root)
+        assert again.exit_code == 0, (where, again.output)
+        assert content_of(root) == after, where
+        shutil.rmtree(root)
+    assert failed
