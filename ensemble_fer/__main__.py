@@ -1,5 +1,6 @@
 """The command ``ensemble-fer`` and ``python -m ensemble_fer``: Ctrl-C is answered in a line, during imports too."""
 
+import signal
 import sys
 
 
@@ -12,6 +13,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("error: interrupted.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # Nothing is left to be interrupted; while Python ends, Ctrl-C would still change the exit code of what is done.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

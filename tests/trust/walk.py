@@ -1,0 +1,35 @@
+"""The path of the data in eight commands, and what is in a store after each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ensemble_fer.store import KINDS, Store
+
+SHORT = ("--epochs", 1, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--threads", 1)
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "synth": ("data", "synth", "--rows", 220),
+    "audit": ("data", "audit"),
+    "resample": ("resample", "--method", "smote"),
+    "train": ("train", *SHORT, "--name", "a"),
+    "train-2": ("train", *SHORT, "--seed", 1, "--name", "b"),
+    "fuse": ("fuse", "a", "b", "--name", "pair"),
+    "evaluate": ("evaluate", "pair"),
+    "export": ("export", "pair", "--simplify"),
+}
+
+
+def content_of(root: Path) -> dict:
+    """Ids and names in a store, and the digests of the files of each artifact that do not hold times."""
+    store = Store(root)
+    ids = {kind: store.ids(kind) for kind in KINDS}
+    files = {
+        identity: {
+            name: listed["sha256"]
+            for name, listed in store.by_id(kind, identity).manifest["files"].items()
+            if name.endswith((".npz", ".safetensors", ".toml"))
+        }
+        for kind in ("data", "split", "twins", "resampling", "run")
+        for identity in ids[kind]
+    }
+    return {"ids": ids, "refs": {kind: store.refs(kind) for kind in KINDS}, "files": files}
