@@ -160,13 +160,14 @@ def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
 
 
 RUN = """
-import sys
+import signal, sys
 from pathlib import Path
 from ensemble_fer.store import Store
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import run_study
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell has begun with &
     run_study(Store(sys.argv[1]), read_study(sys.argv[2]), jobs=2, threads=1, quiet=True)
 """
 
@@ -186,7 +187,10 @@ def test_no_process_trains_on_when_the_first_has_ended(tmp_path: Path, how: sign
         workers = psutil.Process(process.pid).children(recursive=True)
         assert len(workers) >= 2
         process.send_signal(how)
-        assert process.wait(timeout=30) != 0
+        try:
+            assert process.wait(timeout=60) != 0
+        finally:
+            process.kill()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
     assert len(list(tmp_path.glob("store/unfinished/*/checkpoint.safetensors"))) == 2, "what was begun goes on"

@@ -42,12 +42,13 @@ SHORT = Recipe(
     optimizer="nesterov", learning_rate=0.01, ema=0.9, precision="float32",
 )  # fmt: skip
 COMMAND = """
-import sys
+import signal, sys
 from ensemble_fer.config import Recipe
 from ensemble_fer.store import Store
 from ensemble_fer.train import train
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell has begun with &
     train(Store(sys.argv[1]), Recipe(epochs=40, epoch_rows=400, batch_size=16, precision="float32"), threads=2,
           processes=2, quiet=True)
 """

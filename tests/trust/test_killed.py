@@ -23,7 +23,11 @@ WITHIN = 5.0
 
 
 def command(name: str, root: Path) -> subprocess.Popen:
-    given = [sys.executable, "-m", "ensemble_fer", *map(str, COMMANDS[name]), "--store", str(root)]
+    # Ctrl-C is ignored in what a shell has begun with &, and in all that begins there.
+    begin = (
+        "import signal; signal.signal(2, signal.default_int_handler); from ensemble_fer.__main__ import main; main()"
+    )
+    given = [sys.executable, "-c", begin, *map(str, COMMANDS[name]), "--store", str(root)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
