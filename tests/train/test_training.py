@@ -28,7 +28,8 @@ from ensemble_fer.evaluate.metrics import macro_f1
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.resample import load_resampling, make_resampling
 from ensemble_fer.store import Artifact, MadeElsewhere, NameMoved, Store
-from ensemble_fer.train import load_member, predict_rows, running, train
+from ensemble_fer.train import load_member, loop, predict_rows, running, train
+from ensemble_fer.train.checkpoint import save_checkpoint
 from ensemble_fer.train.loop import HISTORY
 from ensemble_fer.train.preparing import learn
 from ensemble_fer.types import Role
@@ -220,13 +221,14 @@ def test_a_diverging_training_says_so(prepared: Store) -> None:
 def test_going_on_otherwise_than_begun_is_said_on_the_command_line(
     prepared: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: object, **kwargs: object) -> None:
+    def saved_and_interrupted(*args: object, **kwargs: object) -> None:
+        save_checkpoint(*args, **kwargs)  # pyright: ignore[reportArgumentType]
         raise KeyboardInterrupt
 
-    asked = ("--epochs", 1, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--store", prepared.root)
+    asked = ("--epochs", 2, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--store", prepared.root)
     threads = torch.get_num_threads()
     with monkeypatch.context() as patch:
-        patch.setattr(running, "predictions_of", interrupted)
+        patch.setattr(loop, "save_checkpoint", saved_and_interrupted)
         done = CliRunner().invoke(app, ["train", *map(str, asked), "--threads", "1"])
     assert done.exit_code == 130, done.output
     assert "warning" not in done.stderr
