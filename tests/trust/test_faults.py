@@ -22,7 +22,7 @@ from ensemble_fer.store import KINDS, Store
 from ensemble_fer.upkeep import check_store
 from tests.cli.running import run
 from tests.trust.campaign import cases
-from tests.trust.walk import COMMANDS, content_of
+from tests.trust.walk import COMMANDS, content_of, walked
 
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 
@@ -74,19 +74,16 @@ def failing(disk: Disk) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int, dict]]:
     """For each command the store before it, its number of writes, and what is in the store after it."""
-    root = tmp_path_factory.mktemp("faults")
-    current = root / "store"
-    current.mkdir()
-    found = {}
-    for name, command in COMMANDS.items():
-        before = shutil.copytree(current, root / f"before-{name}")
-        disk = Disk(current, None)
+
+    def writes(name: str, root: Path) -> int:
+        disk = Disk(root, None)
         with failing(disk):
-            done = run(*command, "--store", current)
+            done = run(*COMMANDS[name], "--store", root)
         assert done.exit_code == 0, done.output
         assert disk.count, name
-        found[name] = (before, disk.count, content_of(current))
-    return found
+        return disk.count
+
+    return walked(tmp_path_factory.mktemp("faults"), writes)
 
 
 def test_a_disk_that_fails_costs_one_command_and_nothing_else(

@@ -15,7 +15,7 @@ import pytest
 from ensemble_fer.store import KINDS, Store
 from ensemble_fer.upkeep import check_store, clean_store
 from tests.trust.campaign import cases
-from tests.trust.walk import COMMANDS, content_of
+from tests.trust.walk import COMMANDS, content_of, walked
 
 SOONEST = 0.3
 """Seconds that Python takes to begin; before, a signal ends it without our saying anything."""
@@ -35,17 +35,14 @@ def command(name: str, root: Path) -> subprocess.Popen:
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, float, dict]]:
     """For each command the store before it, its seconds, and what is in the store after it."""
-    root = tmp_path_factory.mktemp("kills")
-    current = root / "store"
-    current.mkdir()
-    found = {}
-    for name in COMMANDS:
-        before = shutil.copytree(current, root / f"before-{name}")
+
+    def seconds(name: str, root: Path) -> float:
         began = time.monotonic()
-        said, _ = (process := command(name, current)).communicate()
+        said, _ = (process := command(name, root)).communicate()
         assert process.returncode == 0, said
-        found[name] = (before, time.monotonic() - began, content_of(current))
-    return found
+        return time.monotonic() - began
+
+    return walked(tmp_path_factory.mktemp("kills"), seconds)
 
 
 def ended_well(name: str, root: Path, former: dict, after: dict, where: object) -> None:

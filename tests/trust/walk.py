@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ensemble_fer.store import KINDS, Store
+
+T = TypeVar("T")
 
 SHORT = ("--epochs", 1, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--threads", 1)
 COMMANDS: dict[str, tuple[object, ...]] = {
@@ -33,3 +38,15 @@ def content_of(root: Path) -> dict:
         for identity in ids[kind]
     }
     return {"ids": ids, "refs": {kind: store.refs(kind) for kind in KINDS}, "files": files}
+
+
+def walked(root: Path, do: Callable[[str, Path], T]) -> dict[str, tuple[Path, T, dict]]:
+    """For each command the store before it, what ``do`` says of doing it, and what is in the store after it."""
+    current = root / "store"
+    current.mkdir()
+    found = {}
+    for name in COMMANDS:
+        before = shutil.copytree(current, root / f"before-{name}")
+        said = do(name, current)
+        found[name] = (before, said, content_of(current))
+    return found
