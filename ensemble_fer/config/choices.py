@@ -13,6 +13,7 @@ MODELS = (
     "vggnet",
     "alexnet",
     "fernet",
+    "patch_cnn",
     "small_cnn",
     "googlenet48",
     "resnet_compact",
@@ -53,6 +54,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "labels": ("hard", "votes"),
     "leave_out": ("none", "not_a_face", "no_majority"),
     "sampling": ("shuffled", "balanced"),
+    "kept_epoch": ("best", "last"),
     "class_counts": ("resampled", "original"),
 }
 
@@ -151,6 +153,7 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "dropout": 0.5,
     },
+    "patch_cnn": {"epochs": 12, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "dropout": 0.3},
     "small_cnn": {
         "epochs": 158,
         "batch_size": 64,

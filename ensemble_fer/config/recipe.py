@@ -49,6 +49,8 @@ class Recipe:
         different size equal numbers of optimizer steps.
     patience : int
         Stop after this many epochs without a better macro-F1 on the select part; 0 never stops.
+    kept_epoch : str
+        ``best`` by macro-F1 on the select part, or ``last``: then nothing chooses it.
     batch_size : int
         2 or more.
     sampling : str
@@ -113,6 +115,7 @@ class Recipe:
     epochs: int = 24
     epoch_rows: int = 0
     patience: int = 0
+    kept_epoch: str = "best"
     batch_size: int = 128
     sampling: str = "shuffled"
     mixup: float = 0.0
@@ -170,6 +173,11 @@ class Recipe:
             raise UsageError(
                 "train_on = train+select leaves no select part, which patience and the plateau schedule look at. "
                 "Set patience = 0 and another schedule."
+            )
+        if self.kept_epoch == "last" and (self.patience or self.schedule == "plateau"):
+            raise UsageError(
+                "kept_epoch = last says that the select part decides nothing; patience and the plateau schedule go by "
+                "it. Set patience = 0 and another schedule, or kept_epoch = best."
             )
 
     def to_dict(self) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble_fer.study import drawing
 from ensemble_fer.study.gathering import Gathered
-from ensemble_fer.study.mistakes import by_group, mistakes
+from ensemble_fer.study.mistakes import CHOOSING, by_group, mistakes
 from ensemble_fer.study.page import Block, Figure, Heading, Table, Text
 from ensemble_fer.study.plan import Study
 
@@ -52,22 +52,27 @@ def _remembered(gathered: Gathered) -> Iterator[Block]:
     known = [row for row in gathered.rows if "memory" in row]
     if not known:
         return
-    memory = [row["memory"] for row in known]
-    knows = min(memory) >= REMEMBERS
-    yield Text(
-        f"The networks answer {100 * min(memory):.1f} to {100 * max(memory):.1f} % of their own training rows rightly "
-        f"(median {100 * float(np.median(memory)):.1f} %): "
-        + (
+    chosen = [row["memory"] for row in known if row["of"].partition("/")[0] in CHOOSING]
+    kept = [row["memory"] for row in known if row["of"].partition("/")[0] not in CHOOSING]
+    says = ""
+    if kept:
+        says = f"The networks answer {_range(kept)} % of their own training rows rightly: " + (
             "what leaks into training they know."
-            if knows
+            if min(kept) >= REMEMBERS
             else f"not all know {100 * REMEMBERS:.0f} %, and a network that remembered more would gain more by a leak."
         )
-    )
+    if chosen:
+        says += f" Those of which the epoch is chosen ({', '.join(CHOOSING)}) know {_range(chosen)} %."
+    yield Text(says.strip())
     rows = []
     for of in dict.fromkeys(row["of"] for row in known):
         own = [100 * row["memory"] for row in known if row["of"] == of]
         rows.append([of, str(len(own)), f"{min(own):.1f} to {max(own):.1f}" if len(own) > 1 else f"{own[0]:.1f}"])
     yield Table(["arm", "networks", "of its training rows it knows, %"], rows)
+
+
+def _range(shares: list[float]) -> str:
+    return f"{100 * min(shares):.1f} to {100 * max(shares):.1f}"
 
 
 def _added(one: dict) -> str:

@@ -38,6 +38,7 @@ def finetuning_recipe(store: Store, run: str, **changes: Any) -> Recipe:
         "schedule": "cosine",
         "warmup_epochs": 0.0,
         "patience": 0,
+        "kept_epoch": "best",
         "frozen_stages": 0,
         "unfreeze_epoch": 0,
     }

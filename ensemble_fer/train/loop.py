@@ -68,7 +68,7 @@ def fit(
     ----------
     member : Member
         Trained in place; ends with the weights of the epoch that was best on the select part, or of the last one
-        where there is no select part.
+        where the recipe says so or there is no select part.
     batches : Batches
     select_images, select_labels : uint8 [m, h, w], uint8 [m]
         What chooses the kept epoch and stops early; m may be 0.
@@ -166,7 +166,8 @@ def fit(
                     _check_numbers(np.isfinite(some).all(), latest["epoch"], recipe)
                 state.history.append(latest)
                 state.loss_sum, state.loss_steps = 0.0, 0
-                if not len(select_labels) or latest["macro_f1"] > max(state.scores[:-1], default=-1.0):
+                last_is_kept = recipe.kept_epoch == "last" or not len(select_labels)
+                if last_is_kept or latest["macro_f1"] > max(state.scores[:-1], default=-1.0):
                     state.best_epoch = len(state.history)
                     state.best = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
                     state.best_logits = logits

@@ -146,7 +146,11 @@ def prepare(
     check_lineage(rows, split)
     inputs = [data_artifact.id, split_artifact.id, twins_artifact.id, resampling.id]
     # The resampling is among the inputs by its id; what it is called may change its meaning.
-    spec = {"recipe": {**recipe.to_dict(), "resampling": rows.title}, "training_version": TRAINING_VERSION}
+    asked = {**recipe.to_dict(), "resampling": rows.title}
+    # A key that came later: left out at its default, so that runs made before it are found.
+    if recipe.kept_epoch == "best":
+        del asked["kept_epoch"]
+    spec = {"recipe": asked, "training_version": TRAINING_VERSION}
     spec |= {"processes": processes} if processes > 1 else {}
     # A name may mean another resampling when the recipe is used again; a method and an id may not.
     kept = recipe if recipe.resampling in METHODS else replace(recipe, resampling=resampling.id)

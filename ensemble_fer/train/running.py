@@ -174,7 +174,8 @@ def protocol_of(store: Store, prepared: Prepared, pretraining: str) -> Protocol:
     """The stamp of a member on its select part."""
     recipe = prepared.recipe
     alone = recipe.train_on == "train"
-    chosen_by = "macro-F1 on the select part" if alone else "nothing, the last epoch is kept"
+    chosen = alone and recipe.kept_epoch == "best"
+    chosen_by = "macro-F1 on the select part" if chosen else "nothing, the last epoch is kept"
     role = Role.SELECT if alone else Role.TRAIN
     leaks = leaks_of(store, prepared.data)
     if leaks and prepared.start is not None and prepared.data.id not in prepared.start.inputs:

@@ -61,8 +61,10 @@ def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
     rows = []
     for trial in sorted(trials, key=lambda t: t.number):
         scores = {epoch: s for epoch, s in sorted(trial.intermediate_values.items()) if math.isfinite(s)}
-        best = max(scores, key=lambda epoch: scores[epoch]) if scores else None
         complete = trial.state == TrialState.COMPLETE
+        # The kept epoch is the best one, unless the recipe keeps the last.
+        wanted = trial.value if complete else None
+        best = max(scores, key=lambda epoch: (scores[epoch] == wanted, scores[epoch])) if scores else None
         attrs = trial.user_attrs
         state = attrs.get("ended", "killed") if trial.state == TrialState.FAIL else trial.state.name.lower()
         rows.append(

@@ -1,4 +1,4 @@
-"""What a trial of ``tune`` does: train the recipe, and give its best macro-F1 on the select part."""
+"""What a trial of ``tune`` does: train the recipe, and give the macro-F1 of its kept epoch on the select part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ensemble_fer.tune.worker import Candidate, FileChanged, Job, TrialDiverged
 
 
 def train_candidate(candidate: Candidate) -> float:
-    """Train the candidate's recipe and return the best macro-F1 of its epochs on the select part.
+    """Train the candidate's recipe and return the macro-F1 of the kept epoch on the select part.
 
     Goes on from a checkpoint in the candidate's folder. The test part is not read.
 
@@ -55,7 +55,8 @@ def train_candidate(candidate: Candidate) -> float:
                 raise
             check_files(job, candidate.recipe, prepared.spec)
             learned = learn(prepared, candidate.folder, device=job.device, report=report, on_epoch=on_epoch)
-        return max(learned[1].scores)
+        state = learned[1]
+        return state.scores[state.best_epoch - 1]
     except loop.Diverged as error:
         raise TrialDiverged(str(error).partition(".")[0]) from None
     finally:

@@ -48,6 +48,7 @@ SETTINGS = {
     "vggnet": Setting(3e-4, {"side": 16}),
     "alexnet": Setting(2e-4, {"side": 67}),
     "fernet": Setting(),
+    "patch_cnn": Setting(),
     "small_cnn": Setting(1e-3, {"side": 32}),
     "googlenet48": Setting(5e-4, {"side": 24}),
     "resnet_compact": Setting(1e-3, {"side": 24}),
