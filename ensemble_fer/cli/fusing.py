@@ -21,7 +21,7 @@ def fuse(
         str,
         typer.Option(
             "--rule",
-            help="How the members are combined: mean, mean_logits, vote, weights, greedy or stacking.",
+            help="How members are combined: mean, mean_logits, vote, weights, greedy, logit_adjustment or stacking.",
             metavar="RULE",
         ),
     ] = "mean",

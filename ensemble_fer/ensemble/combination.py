@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from ensemble_fer.ensemble.rules import RULES
 from ensemble_fer.errors import UsageError, unknown_name
 from ensemble_fer.types import N_CLASSES
+
+SHAPES: dict[str, Callable[[int], list[tuple[int, ...]]]] = {
+    "stacking": lambda k: [(N_CLASSES, N_CLASSES * k), (N_CLASSES,)],
+    "logit_adjustment": lambda k: [(N_CLASSES,)],
+}
+"""Of coefficients and intercept, for rules with k members that have them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Combination:
     temperature : float
         By which the ensemble's logits are divided after it.
     coefficients, intercept : float64 [7, 7 k] and [7], optional
-        Of stacking.
+        Of stacking; of logit_adjustment the latter.
     """
 
     rule: str
@@ -114,7 +120,7 @@ def combination_from(given: Mapping[str, Any]) -> Combination:
         or abs(weights.sum() - 1) > 1e-6
         or (temperatures <= 0).any()
         or made.temperature <= 0
-        or (rule == "stacking" and [each.shape for each in more.values()] != [(N_CLASSES, N_CLASSES * k), (N_CLASSES,)])
+        or [each.shape for each in more.values()] != SHAPES.get(rule, lambda k: [])(k)
     ):
         raise UsageError(f"the numbers of this combination by {rule!r} do not fit together.")
     return made

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.ensemble import greedy, stacking, weights
+from ensemble_fer.ensemble import greedy, logit_adjustment, stacking, weights
 from ensemble_fer.types import N_CLASSES, softmax
 
 if TYPE_CHECKING:
@@ -56,6 +56,12 @@ def voted(logits: Logits, by: Combination) -> Logits:
     return np.log(np.maximum((votes + softmax(logits).mean(axis=0)) / (len(logits) + 1), LEAST))
 
 
+def adjusted(logits: Logits, by: Combination) -> Logits:
+    """Mean of the probabilities, of which rare classes are then raised (Menon et al. 2021)."""
+    assert by.intercept is not None
+    return pooled(logits, by) + by.intercept
+
+
 def stacked(logits: Logits, by: Combination) -> Logits:
     """A multinomial logistic regression on the members' log-probabilities (Wolpert 1992)."""
     assert by.coefficients is not None
@@ -69,6 +75,7 @@ RULES: dict[str, Rule] = {
     "vote": Rule(voted, "most votes, ties by mean probability"),
     "weights": Rule(pooled, "mean of probabilities with fitted weights", weights.fit),
     "greedy": Rule(pooled, "bagged greedy forward selection", greedy.fit),
+    "logit_adjustment": Rule(adjusted, "mean of probabilities, rare classes raised", logit_adjustment.fit),
     "stacking": Rule(stacked, "logistic regression on log-probabilities", stacking.fit),
 }
 """Name of each rule that ``combine`` and ``fuse`` know."""

@@ -103,6 +103,11 @@ def _vote(fused: Fused, z: Tensor, p: Tensor) -> Tensor:
     return _sharpened((votes + p.mean(dim=0)) / (len(fused.members) + 1), fused.by.temperature)
 
 
+def _adjusted(fused: Fused, z: Tensor, p: Tensor) -> Tensor:
+    logits = p.mean(dim=0).clamp_min(LEAST).log() + fused.intercept
+    return torch.softmax(logits / fused.by.temperature, dim=1)
+
+
 def _stacked(fused: Fused, z: Tensor, p: Tensor) -> Tensor:
     features = torch.log_softmax(z, dim=2).clamp_min(FLOOR).permute(1, 0, 2).flatten(1)
     logits = features @ fused.coefficients.T + fused.intercept
@@ -115,6 +120,7 @@ BLENDS: dict[str, Callable[[Fused, Tensor, Tensor], Tensor]] = {
     "vote": _vote,
     "weights": _weighted,
     "greedy": _weighted,
+    "logit_adjustment": _adjusted,
     "stacking": _stacked,
 }
 """By the names of ``RULES``: members' logits and probabilities [k, n, 7] to the ensemble's probabilities [n, 7]."""

@@ -72,7 +72,7 @@ def fuse(
     runs : names or ids of runs
         In the order in which the members stand in the graph.
     rule : str
-        A key of ``ensemble.RULES``: mean, mean_logits, vote, weights, greedy or stacking.
+        A key of ``ensemble.RULES``: mean, mean_logits, vote, weights, greedy, logit_adjustment or stacking.
     calibrate : str
         Whose temperatures are fitted: none, members, ensemble or both.
     tta : str

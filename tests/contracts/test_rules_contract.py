@@ -19,6 +19,8 @@ def even(rule: str, members: int) -> Combination:
     weights, more = np.full(members, 1 / members), {}
     if rule == "stacking":
         more = {"coefficients": np.tile(np.eye(7) / members, members), "intercept": np.zeros(7)}
+    elif rule == "logit_adjustment":
+        more = {"intercept": np.zeros(7)}
     return Combination(rule, weights, np.ones(members), **more)
 
 

@@ -10,7 +10,18 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from ensemble_fer.ensemble import RULES, Combination, combination_from, combine, fit, greedy, plain, stacking, weights
+from ensemble_fer.ensemble import (
+    RULES,
+    Combination,
+    combination_from,
+    combine,
+    fit,
+    greedy,
+    logit_adjustment,
+    plain,
+    stacking,
+    weights,
+)
 from ensemble_fer.ensemble.fitting import _folds
 from ensemble_fer.errors import SplitMisuse, UsageError
 from ensemble_fer.evaluate.temperature import calibration_scores, fit_temperature
@@ -69,6 +80,33 @@ def test_a_member_that_knows_nothing_gets_no_weight() -> None:
     found = fit([*members, guess], "weights").combination
     assert found.weights[2] == 0
     assert found.weights.sum() == pytest.approx(1)
+
+
+def test_logit_adjustment_undoes_a_prior_and_leaves_a_balanced_set_alone() -> None:
+    # Calibrated members of a set with one rare class: the posterior of noise of unit variance.
+    rng = np.random.default_rng(0)
+    shares = np.array([0.18, 0.02, 0.16, 0.16, 0.16, 0.16, 0.16])
+    labels = rng.choice(7, 20_000, p=shares).astype(np.uint8)
+    logits = 1.5 * (1.5 * np.eye(7)[labels] + rng.normal(size=(20_000, 7)))[None] + np.log(shares)
+    found = logit_adjustment.fit(logits, labels)["intercept"]
+    rarity = -np.log(np.bincount(labels, minlength=7) / 20_000)
+    strength = found / rarity
+    np.testing.assert_allclose(strength, strength[0], rtol=1e-3)
+    assert 0.2 <= strength[0] <= 1.0
+
+    def macro(scores: np.ndarray) -> float:
+        return float(f1_score(labels, scores.argmax(1), average="macro"))
+
+    plain_score, adjusted = macro(logits[0]), macro(np.log(softmax(logits[0])) + found)
+    assert adjusted > plain_score + 0.005
+    tried = [macro(np.log(softmax(logits[0])) + s * rarity) for s in logit_adjustment.STRENGTHS]
+    assert adjusted == pytest.approx(max(tried), abs=2e-4)
+    # Of classes of equal number it takes the same from each, so nothing changes.
+    even = np.tile(np.arange(7, dtype=np.uint8), 300)
+    said = (np.eye(7)[even] + rng.normal(size=(2_100, 7)))[None]
+    np.testing.assert_allclose(np.ptp(logit_adjustment.fit(said, even)["intercept"]), 0, atol=1e-12)
+    # A class without rows is no error.
+    assert np.isfinite(logit_adjustment.fit(said[:, even != 1], even[even != 1])["intercept"]).all()
 
 
 def test_greedy_reaches_the_best_single_member_and_more() -> None:
@@ -257,6 +295,9 @@ def test_a_combination_goes_through_json(rule: str) -> None:
         {"temperatures": [1.0, 0.0]},
         {"temperature": float("nan")},
         {"rule": "stacking"},
+        {"rule": "logit_adjustment"},
+        {"intercept": [0.0] * 7},
+        {"rule": "logit_adjustment", "intercept": [0.0] * 6},
         {"weights": "even"},
     ],
 )

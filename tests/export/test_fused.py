@@ -39,6 +39,8 @@ def some_combination(rule: str, members: int, seed: int = 0) -> Combination:
     more = {}
     if rule == "stacking":
         more = {"coefficients": rng.normal(size=(7, 7 * members)) / 3, "intercept": rng.normal(size=7)}
+    elif rule == "logit_adjustment":
+        weights, more = np.full(members, 1 / members), {"intercept": rng.uniform(0, 3, 7)}
     return Combination(rule, weights, rng.uniform(0.5, 2, members), 1.7, **more)
 
 

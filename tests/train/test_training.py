@@ -212,6 +212,27 @@ def test_early_stopping_counts_epochs_without_gain(prepared: Store) -> None:
     assert history[best - 1]["macro_f1"] == max(r["macro_f1"] for r in history)
 
 
+def test_the_last_epoch_is_kept_where_the_recipe_says_so(prepared: Store) -> None:
+    recipe = Recipe(epochs=2, epoch_rows=512, batch_size=32, schedule="step", step_epochs=1, step_factor=0.999)
+    recipe = replace(recipe, learning_rate=0.02, optimizer="adam", precision="float32", seed=3)
+    kept = {}
+    for which in ("best", "last"):
+        run = train(prepared, replace(recipe, kept_epoch=which), threads=1, quiet=True)
+        history = [json.loads(line) for line in run.file(HISTORY).read_text().splitlines()]
+        said = load_predictions(run.file("select.npz"))
+        kept[which] = run.metrics["best_epoch"], [record["macro_f1"] for record in history]
+        assert macro_f1(said.labels, said.logits) == pytest.approx(history[run.metrics["best_epoch"] - 1]["macro_f1"])
+        assert ("last epoch" in said.protocol.chosen_by) == (which == "last")
+        # A key that came later: runs made before it are found by what they were asked for then.
+        assert ("kept_epoch" in run.spec["recipe"]) == (which == "last")
+    assert kept["best"][1] == kept["last"][1]
+    assert kept["last"][0] == 2
+    assert kept["best"][0] == 1 + int(np.argmax(kept["best"][1])) == 1, "with this seed; else both would keep the same"
+    for wrong in ({"patience": 2}, {"schedule": "plateau"}):
+        with pytest.raises(UsageError, match="kept_epoch = last"):
+            replace(recipe, kept_epoch="last", **wrong)
+
+
 def test_a_diverging_training_says_so(prepared: Store) -> None:
     recipe = Recipe(epochs=2, epoch_rows=256, batch_size=32, learning_rate=1e5, schedule="constant", dropout=0.0)
     with pytest.raises(EnsembleFerError, match="learning_rate"):
