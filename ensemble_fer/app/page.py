@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.app.drawing import annotated, overlay
+from ensemble_fer.app.limits import Limits
 from ensemble_fer.app.occlusion import occlusion
 from ensemble_fer.app.pictures import Faces, faces_of
 from ensemble_fer.app.prediction import check_threshold, opened_graph, said_of
@@ -31,6 +32,8 @@ from ensemble_fer.types import CLASSES
 
 MOST_BYTES = 10_000_000
 """Of an upload."""
+MOST_OF_A_REQUEST = MOST_BYTES * 4 // 3 + 100_000
+"""Bytes; a picture can come as text in base 64."""
 WAITING = 32
 """Requests that may wait; more are refused at once."""
 ENLARGED = 6
@@ -247,12 +250,15 @@ def serve(
     _check_place(host, port)
     page = build_page(graph, threshold=threshold, threads=threads)
     gr = _gradio()
+    from starlette.middleware import Middleware
+
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none from elsewhere
     try:
         _, address, _ = page.launch(
             server_name=host,
             server_port=port,
             max_file_size=MOST_BYTES,
+            app_kwargs={"middleware": [Middleware(Limits, most=MOST_OF_A_REQUEST)]},
             share=False,
             quiet=True,
             inbrowser=False,

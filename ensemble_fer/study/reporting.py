@@ -39,7 +39,11 @@ def write_report(study: Study, gathered: Gathered, out: str | Path) -> list[Path
     list of Path
         The two pages.
     """
-    blocks = list(report_blocks(study, gathered))
+    return write_blocks(study, list(report_blocks(study, gathered)), out)
+
+
+def write_blocks(study: Study, blocks: Sequence[Block], out: str | Path) -> list[Path]:
+    """Write the pages of a report that is there as blocks; see ``write_report``."""
     stem = f"{study.name}-{study.scale}" if study.scale == "paper" else study.name
     pages = [Path(out) / f"{stem}.{end}" for end in ("md", "html")]
     to_markdown(study.title, blocks, pages[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from ensemble_fer.errors import UsageError, unknown_name
@@ -17,7 +18,7 @@ from ensemble_fer.study.finding import study_file
 from ensemble_fer.study.gathering import load_gathered
 from ensemble_fer.study.page import Block, Heading, Table, as_markdown
 from ensemble_fer.study.reading import read_study
-from ensemble_fer.study.reporting import report_blocks, write_report
+from ensemble_fer.study.reporting import report_blocks, write_blocks
 
 KEPT = Path("data/studies")
 _MARKED = re.compile(r"(<!-- study:(?P<study>[^:]+): (?P<heading>[^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -46,8 +47,19 @@ def write_pages(results: str | Path, out: str | Path | None = None) -> list[Path
     """
     made: list[Path] = []
     for name, scale, folder in kept_studies(results):
-        made += write_report(read_study(study_file(name), scale), load_gathered(folder), out or results)
+        made += write_blocks(read_study(study_file(name), scale), _report(name, scale, folder), out or results)
     return made
+
+
+def _report(name: str, scale: str, folder: Path) -> list[Block]:
+    """The report of what is kept in a folder; computed once, since its page and pages of prose show it."""
+    times = tuple(path.stat().st_mtime_ns for path in sorted(folder.iterdir()))
+    return _report_of(name, scale, folder.resolve(), times)
+
+
+@lru_cache(maxsize=16)
+def _report_of(name: str, scale: str, folder: Path, times: tuple[int, ...]) -> list[Block]:
+    return list(report_blocks(read_study(study_file(name), scale), load_gathered(folder)))
 
 
 def with_tables(page: str, results: str | Path) -> str:
@@ -67,8 +79,7 @@ def with_tables(page: str, results: str | Path) -> str:
             raise unknown_name("kept study", study, known)
         if study not in reports:
             name, scale, folder = known[study]
-            blocks = report_blocks(read_study(study_file(name), scale), load_gathered(folder))
-            reports[study] = tables_by_heading(list(blocks))
+            reports[study] = tables_by_heading(_report(name, scale, folder))
         if heading not in reports[study]:
             raise unknown_name(f"heading of {study}", heading, reports[study])
         text = "\n\n".join(as_markdown(table) for table in reports[study][heading])
