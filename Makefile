@@ -1,16 +1,20 @@
 # `make demo` and `make test` do everything from a fresh checkout; only python3 (3.11 or later) is needed.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+PINS ?= constraints.txt
+BIN := $(VENV)/bin
 # Written last, so that an interrupted set-up is done again.
-READY := .venv/ready
+READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test trust lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
+.PHONY: help setup demo test test-lowest trust audit lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
 	@echo "make test    lint, format, types, layering and all tests"
+	@echo "make test-lowest  the same with the lowest versions of all libraries, in an environment of its own"
 	@echo "make trust   hostile files, flipped bits, random numbers: all cases; goes on where it was"
+	@echo "make audit   known holes in the pinned versions, from PyPI's database"
 	@echo "make setup   .venv with this package and all it needs"
 	@echo "make lint    only lint, format, types and layering"
 	@echo "make docs    docs/cli.md from the program"
@@ -25,15 +29,16 @@ help:
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: $(PYTHON) is `$(PYTHON) --version 2>&1`; Python 3.11 or later is needed."; \
 	  echo "Say which one to use:  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 3; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: $(PYTHON) has no venv module. On Debian or Ubuntu:  apt-get install python3-venv"; exit 3; }
 	@rm -f $(READY)
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+	@# Not compiled: 300 MB of sources take a minute and a half, and most are never imported.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(PINS) -e '.[dev]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -43,9 +48,22 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# With the lowest versions that pyproject.toml allows; of another Python:  make test VENV=.venv-312 PYTHON=python3.12
+test-lowest: build/lowest.txt
+	$(MAKE) test VENV=.venv-lowest PINS=build/lowest.txt
+
+build/lowest.txt: pyproject.toml tests/floors.py
+	@mkdir -p build
+	$(PYTHON) -m tests.floors > $@
+
 # All cases of tests/trust, of which `make test` does a few; notes under build/trust where it is, and goes on from there.
 trust: $(READY)
 	ENSEMBLE_FER_TRUST=all $(BIN)/python -m pytest tests/trust
+
+# Asks PyPI for known holes in the pinned versions; pip-audit stays in a folder of its own.
+audit:
+	@$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -81,5 +99,5 @@ results: $(READY)
 	$(BIN)/python -m ensemble_fer.study.results
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

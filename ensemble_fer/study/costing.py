@@ -101,7 +101,7 @@ def _is_done(store: Store, study: Study, cell: Cell, known: dict[str, str]) -> b
     if arm.tuned or arm.start or arm.combine:
         return same
     asked = resolve_recipe(**{**arm.recipe, "seed": cell.seed, "split": cell.split}).to_dict()
-    kept = made.spec["recipe"]
+    kept = {"kept_epoch": Recipe.kept_epoch, **made.spec["recipe"]}
     return same and all(kept.get(key) == value for key, value in asked.items() if key not in _OTHERS)
 
 

@@ -59,7 +59,7 @@ A study is a TOML file::
     data = "fer2013"                            # or drawn:400, so many faces drawn by the program
     seeds = [0, 1, 2]
     recipe = { epochs = 3 }
-    keep = { schedule = ["plateau"] }           # of a key's values; all others stay as they are
+    keep = { schedule = ["plateau"] }           # of a key's values, or of method; all others stay
     most = 300                                  # no class is brought to more rows than this
     sets = { affectnet = "drawn:300" }          # what stands here for a set that stages name
     trials = 6                                  # of each search

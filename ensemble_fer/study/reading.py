@@ -140,6 +140,9 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
         for each in resamplings:
             check_keys(each, _RESAMPLE, f"{here}, resample")
             check_resampling(each, leak, here)
+        if "resample" in stage:
+            methods = _kept("method", [each.get("method") for each in resamplings], at.get("keep", {}), used)
+            resamplings = [each for each in resamplings if each.get("method") in methods]
         for chosen in itertools.product(*grid.values()):
             values = dict(zip(grid, chosen, strict=True))
             check_keys(values, dict.fromkeys(Recipe.__dataclass_fields__, object), f"{here}, grid")
@@ -167,11 +170,13 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
         known.append(name)
     unused = set(at.get("keep", {})) - used
     if unused:
-        raise UsageError(f"{where}, scale.{scale}: keep names {', '.join(sorted(unused))}, which no grid has.")
+        raise UsageError(
+            f"{where}, scale.{scale}: keep names {', '.join(sorted(unused))}, which no grid and no resampling has."
+        )
 
 
 def _kept(key: str, values: list, keep: dict, used: set[str]) -> list:
-    """The values of a grid's key that a scale keeps."""
+    """The values of a grid's key, or the methods of resampling, that a scale keeps."""
     if key not in keep:
         return values
     used.add(key)

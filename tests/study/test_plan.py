@@ -87,7 +87,8 @@ def test_seeds_and_folds(tmp_path: Path) -> None:
     [
         ("[recipe]", "[receipe]", "receipe"),
         ('start = "best of schedules"', 'start = "best of scedules"', "schedules"),
-        ("keep = { batch_size = [64] }", "keep = { batchsize = [64] }", "no grid has"),
+        ("keep = { batch_size = [64] }", "keep = { batchsize = [64] }", "no grid and no resampling has"),
+        ("keep = { batch_size = [64] }", 'keep = { method = ["smoke"] }', "keep of method leaves none"),
         ("keep = { batch_size = [64] }", "keep = { batch_size = [65] }", "leaves none"),
         ("schedule = [", "scheduel = [", "scheduel"),
         ("target = 3000", 'target = "many"', "expected int"),

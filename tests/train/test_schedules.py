@@ -119,7 +119,8 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
 
 
-@given(recipes(), st.floats(0, 1, exclude_max=True), st.floats(0, 0.9), st.lists(st.floats(0, 1), max_size=40))
+# The last step of a training of ten million begins as close to its end.
+@given(recipes(), st.floats(0, 1 - 1e-7), st.floats(0, 0.9), st.lists(st.floats(0, 1), max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_above_zero_and_at_most_one(recipe: Recipe, progress: float, warm: float, scores: list[float]) -> None:
     recipe = replace(recipe, warmup_epochs=warm * recipe.epochs)

@@ -49,7 +49,7 @@ from ensemble_fer.train import train
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell has begun with &
-    train(Store(sys.argv[1]), Recipe(epochs=40, epoch_rows=400, batch_size=16, precision="float32"), threads=2,
+    train(Store(sys.argv[1]), Recipe(epochs=15, epoch_rows=400, batch_size=16, precision="float32"), threads=2,
           processes=2, quiet=True)
 """
 
@@ -123,12 +123,12 @@ def test_ctrl_c_ends_all_after_one_step_and_the_same_call_goes_on(prepared: Stor
     (history,) = prepared.root.glob("unfinished/*/history.jsonl")
     kept = history.read_text().splitlines()
     epochs = len(kept)
-    assert 1 <= epochs < 40
-    recipe = Recipe(epochs=40, epoch_rows=400, batch_size=16, precision="float32")
+    assert 1 <= epochs < 15
+    recipe = Recipe(epochs=15, epoch_rows=400, batch_size=16, precision="float32")
     made = train(prepared, recipe, threads=2, processes=2, quiet=True)
     assert made.file("history.jsonl").read_text().splitlines()[:epochs] == kept
-    assert made.metrics["epochs"] == 40
-    assert made.metrics["steps"] == 40 * 25
+    assert made.metrics["epochs"] == 15
+    assert made.metrics["steps"] == 15 * 25
 
 
 def test_a_killed_process_ends_the_training_with_a_reason(begun: subprocess.Popen) -> None:

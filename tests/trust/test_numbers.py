@@ -1,4 +1,4 @@
-"""Metrics beside scikit-learn on random cases, with classes that are missing, ties, and very sure answers."""
+"""Metrics beside scikit-learn on random cases, McNemar beside the binomial test, and intervals beside the truth."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as theirs
 
+from ensemble_fer.evaluate.counts import METRICS
+from ensemble_fer.evaluate.intervals import intervals
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.pairs import mcnemar
 from ensemble_fer.types import N_CLASSES
-from tests.trust.campaign import cases
+from tests.evaluate.coverage import RECALL, as_sums
+from tests.evaluate.examples import SHARES
+from tests.trust.campaign import ALL, cases
 
 
 def case(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -67,3 +71,26 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
         a, b = (int(value) for value in rng.integers(0, int(rng.choice([2, 10, 200])), 2))
         expected = binomtest(a, a + b).pvalue if a + b else 1.0
         assert mcnemar(a, b)["p"] == pytest.approx(expected, abs=1e-9), (number, a, b)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """95 % intervals of 1,000 parts of 700 faces or more, of which many are there twice or three times."""
+    parts, n_boot = (1000, 1000) if ALL else (120, 300)
+    low, high = (0.93, 0.97) if ALL else (0.88, 1.0)
+    for number, rng in cases("coverage", 12, quick=1):
+        photographs = int(rng.integers(700, 3600))
+        shares, recall = rng.dirichlet(30 * SHARES), np.clip(RECALL + rng.normal(0, 0.08, N_CLASSES), 0.2, 0.95)
+        # A class of fewer than ten faces has intervals of its own kind, as docs/metrics.md says.
+        shares = np.maximum(shares, 12 / photographs) / np.maximum(shares, 12 / photographs).sum()
+        cells = shares[:, None] * (np.eye(7) * recall[:, None] + (1 - np.eye(7)) * (1 - recall[:, None]) / 6)
+        truth = {name: float(METRICS[name](as_sums(cells.ravel()))) for name in ("accuracy", "macro_f1")}
+        held = dict.fromkeys(truth, 0)
+        for _ in range(parts):
+            cell = rng.choice(49, photographs, p=cells.ravel() / cells.sum())
+            copies = rng.choice([1, 2, 3], photographs, p=[0.85, 0.1, 0.05])
+            groups = np.repeat(np.arange(photographs), copies)
+            found = intervals(as_sums(np.eye(49)[cell[groups]]), groups, n_boot=n_boot)
+            for name, value in truth.items():
+                held[name] += found[name][0] <= value <= found[name][1]
+        for name, times in held.items():
+            assert low <= times / parts <= high, (number, photographs, name, times / parts)
