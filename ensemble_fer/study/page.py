@@ -58,6 +58,8 @@ class Code:
 
 Block = Heading | Text | Table | Figure | Code
 
+MOST_IN_A_LINE = 28
+"""Characters of a cell; a longer one is broken."""
 _STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6775; --line: #dfe4ea; --leak: #b00020; }
 * { box-sizing: border-box; }
@@ -70,6 +72,7 @@ p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .88re
 th, td { padding: .32rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: right; }
 th { font-weight: 600; border-bottom: 2px solid var(--ink); vertical-align: bottom; white-space: normal; }
 th.l, td.l { text-align: left; } td.l { white-space: normal; min-width: 9rem; } td.leaky { color: var(--leak); }
+td.long { white-space: normal; min-width: 12rem; }
 tr:hover td { background: #f5f7fa; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 pre { background: #f5f7fa; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; }
@@ -148,7 +151,8 @@ def _html(block: Block) -> str:
 
 
 def _cell(tag: str, text: str, left: bool) -> str:
-    classes = " ".join([*(["l"] if left else []), *(["leaky"] if "LEAKY" in text and tag == "td" else [])])
+    each = {"l": left, "leaky": "LEAKY" in text and tag == "td", "long": len(text) > MOST_IN_A_LINE and not left}
+    classes = " ".join(name for name, there in each.items() if there)
     attribute = f' class="{classes}"' if classes else ""
     return f"<{tag}{attribute}>{_inline(text)}</{tag}>"
 
