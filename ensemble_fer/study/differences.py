@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble_fer.evaluate.counts import METRICS, row_statistics
-from ensemble_fer.evaluate.intervals import N_BOOT, intervals, paired_draws, percentile_interval
+from ensemble_fer.evaluate.intervals import N_BOOT, count_draws, paired_draws, percentile_interval
 from ensemble_fer.evaluate.pairs import bootstrap_p, holm
 from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.plan import Study
@@ -63,6 +64,13 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
     names = list(dict.fromkeys(row["of"] for row in gathered.rows))
     said = {of: predictions_of_arm(study, gathered, of) for of in names}
     base = said.get(study.against, [])
+    known: dict[int, NDArray] = {}
+
+    def draw(one: Predictions) -> NDArray:
+        if id(one) not in known:
+            known[id(one)] = count_draws(one, n_boot=n_boot, seed=seed)
+        return known[id(one)]
+
     parts: list[Predictions] = []
     found: list[dict] = []
     for of, own in said.items():
@@ -75,10 +83,10 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
             "on": [str(first.role), first.protocol.split, part],
             "rows": len(first),
             "seeds": [p.protocol.seed for p in own],
-            "scores": _scores(own, n_boot),
+            "scores": _scores(own, draw),
         }
         if base and of != study.against and len(own) == len(base):
-            draws = paired_draws(own, base, SAID_OF, n_boot=n_boot, seed=seed)
+            draws = paired_draws(own, base, SAID_OF, n_boot=n_boot, seed=seed, draw=draw)
             line["differences"] = {
                 metric: {"value": value, "ci95": percentile_interval(drawn), "p": bootstrap_p(drawn)}
                 for metric, (value, drawn) in draws.items()
@@ -101,14 +109,13 @@ def _same_rows(said: Predictions, parts: list[Predictions]) -> int:
     return len(parts) - 1
 
 
-def _scores(own: Sequence[Predictions], n_boot: int) -> dict[str, dict]:
+def _scores(own: Sequence[Predictions], draw: Callable[[Predictions], NDArray]) -> dict[str, dict]:
     """Mean over the seeds of each metric, and of the ends of its intervals over photographs."""
-    each = [row_statistics(p.labels, p.logits) for p in own]
-    bounds = [intervals(one, own[0].groups, n_boot=n_boot) for one in each]
+    each = [row_statistics(p.labels, p.logits).sum(axis=0) for p in own]
     found = {}
     for metric in SAID_OF:
-        values = [float(METRICS[metric](one.sum(axis=0))) for one in each]
-        ends = [bound[metric] for bound in bounds if metric in bound]
+        values = [float(METRICS[metric](one)) for one in each]
+        ends = [bounds for p in own if (bounds := percentile_interval(METRICS[metric](draw(p)))) is not None]
         middle = [float(np.mean(side)) for side in zip(*ends, strict=True)] if ends else None
         found[metric] = {"value": float(np.mean(values)), "ci95": middle, "each": values}
     return found

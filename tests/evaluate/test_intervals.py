@@ -154,3 +154,13 @@ def test_a_paired_difference_of_other_rows_or_an_unknown_metric_is_refused() -> 
         iv.paired_difference(a, replace(a, labels=np.zeros(100)))
     with pytest.raises(UsageError, match="Did you mean 'macro_f1'"):
         iv.paired_difference(a, a, "macro-f1")
+
+
+def test_draws_of_counts_are_those_of_the_bootstrap() -> None:
+    p = some_predictions(400, 3)
+    whole = iv.bootstrap(row_statistics(p.labels, p.logits), p.groups, n_boot=50, seed=4)
+    counts = iv.count_draws(p, n_boot=50, seed=4)
+    np.testing.assert_array_equal(counts[:, :CELLS], whole[:, :CELLS])
+    assert not counts[:, CELLS:].any()
+    for metric in ("accuracy", "macro_f1", "disgust_f1"):
+        np.testing.assert_array_equal(METRICS[metric](counts), METRICS[metric](whole))
