@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest trust audit lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
+.PHONY: help setup demo test test-lowest trust fuzz audit lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
 	@echo "make test    lint, format, types, layering and all tests"
 	@echo "make test-lowest  the same with the lowest versions of all libraries, in an environment of its own"
 	@echo "make trust   hostile files, flipped bits, random numbers: all cases; goes on where it was"
+	@echo "make fuzz    a coverage-guided fuzzer on each reader, SECONDS=60 each"
 	@echo "make audit   known holes in the pinned versions, from PyPI's database"
 	@echo "make setup   .venv with this package and all it needs"
 	@echo "make lint    only lint, format, types and layering"
@@ -65,6 +66,13 @@ trust: $(READY)
 audit:
 	@$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+# A coverage-guided fuzzer on each reader; goes on from what it has found before, under build/fuzz.
+SECONDS ?= 60
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for reader in csv npz predictions picture weights graph recipe study manifest; do \
+	  echo "== $$reader"; $(BIN)/python -m tests.trust.fuzz $$reader --seconds $(SECONDS) || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -20,6 +20,26 @@ from ensemble_fer.types import OFFICIAL, FaceSet
 
 REAL = Path(os.environ.get("ENSEMBLE_FER_REAL", Path(__file__).parents[2] / "shared/data/fer2013"))
 
+LONG = (
+    "study/test_smokes.py",
+    "contracts/test_model_learning.py",
+    "study/test_running.py",
+    "train/test_together.py",
+    "study/test_cluster.py",
+    "contracts/test_model_export_timm.py",
+    "study/test_mistakes.py",
+    "test_package.py",
+    "study/test_reporting.py",
+    "neighbors/test_compiling.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of minutes first: one that begins last would leave the other process with nothing to do."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
