@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,8 +131,10 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz file, read-only; each is what lies in the file, not a copy of it in pieces.
+
+    With ``only``, those of these names that there are; the others are not looked at.
 
     ``numpy.load`` reads members of an archive a quarter of a megabyte at a time, which takes twice as long.
 
@@ -148,6 +150,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 member, key = f": {entry.filename}", entry.filename.removesuffix(".npy")
+                if only is not None and key not in only:
+                    continue
                 if key in arrays:
                     raise ValueError("its name comes twice")
                 with archive.open(entry) as packed:

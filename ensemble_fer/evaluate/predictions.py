@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from ensemble_fer.errors import BadData, StoreError
-from ensemble_fer.files import write_atomic
+from ensemble_fer.files import load_arrays, write_atomic
 from ensemble_fer.types import N_CLASSES, Predictions, Protocol, Role
 
 _ARRAYS = {
@@ -116,15 +115,19 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         if not zipfile.is_zipfile(path):
             raise StoreError(f"{_existing(path)} is not a whole npz archive. {_ADVICE}")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive.files]
-            if missing:
-                raise StoreError(
-                    f"{path} is no predictions file: it lacks {', '.join(missing)} "
-                    f"(it has {', '.join(archive.files) or 'nothing'}). {_ADVICE}"
-                )
-            return {key: archive[key] for key in keys}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        found = load_arrays(path, keys)
+        if missing := [key for key in keys if key not in found]:
+            with zipfile.ZipFile(path) as archive:
+                there = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
+            raise StoreError(
+                f"{path} is no predictions file: it lacks {', '.join(missing)} (it has {there or 'nothing'}). {_ADVICE}"
+            )
+        return found
+    except StoreError as error:
+        if _ADVICE in str(error) or not path.is_file():
+            raise
+        raise StoreError(f"{error} {_ADVICE}") from error
+    except OSError as error:
         raise StoreError(f"{path} cannot be read as predictions ({error}). {_ADVICE}") from error
 
 
