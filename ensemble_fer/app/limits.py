@@ -55,7 +55,7 @@ class Limits:
             # What is no question of the page fails somewhere in gradio: a line for each, not a traceback. Whoever
             # waits for a body that is late was told that the client has gone.
             if not body.late:
-                _LOG.warning("%s could not be answered: %r", scope["path"], error)
+                _LOG.warning("%r could not be answered: %r", scope["path"], error)
             if not body.answered and not body.late:
                 await _answer(send, 500, "the request could not be answered")
         finally:
