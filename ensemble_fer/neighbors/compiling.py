@@ -136,6 +136,15 @@ def _linker() -> Any:
     return llvm.create_lljit_compiler()
 
 
+_compilers: set[subprocess.Popen] = set()
+
+
+def stop_compilers() -> None:
+    """Kill the compilers at work: Ctrl-C reaches the first thread alone, and others would wait for theirs."""
+    for process in list(_compilers):
+        process.kill()
+
+
 def _compiled(name: str, kinds: str) -> bytes:
     settings = {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")}
     # This package first, wherever the user's process found it; and nothing from the folder the user is in, where
@@ -145,10 +154,21 @@ def _compiled(name: str, kinds: str) -> bytes:
     command = [str(sys.executable), "-P", "-c", _COMPILER, json.dumps(path), name, kinds]
     try:
         root = Path(__file__).absolute().anchor
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=settings, cwd=root)
-        if done.returncode == 0 and MARK in done.stdout:
-            return done.stdout.rpartition(MARK)[2]
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, env=settings, cwd=root
+        ) as done:
+            _compilers.add(done)
+            try:
+                code, errors = done.communicate()
+            except BaseException:
+                done.kill()
+                raise
+            finally:
+                _compilers.discard(done)
+        if done.returncode == 0 and MARK in code:
+            return code.rpartition(MARK)[2]
+        said = errors.decode(errors="replace").strip().splitlines()
         said = f"{said[-1] if said else 'nothing was said'} (exit {done.returncode})"
     except OSError as problem:
         said = str(problem)

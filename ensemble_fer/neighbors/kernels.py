@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ensemble_fer.neighbors.compiling import Loop
+from ensemble_fer.neighbors.compiling import Loop, stop_compilers
 from ensemble_fer.neighbors.constants import GUESSES, STEPS
 from ensemble_fer.runtime import cpu_count, progress
 
@@ -52,8 +52,13 @@ def prepare(dtype: DTypeLike = np.uint8, *, quiet: bool = True) -> None:
         progress(len(missing), "compiling the search, once after installation", quiet=quiet or not missing) as advance,
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
-        for _ in pool.map(lambda call: call[0](*call[1]), missing):
-            advance()
+        try:
+            for _ in pool.map(lambda call: call[0](*call[1]), missing):
+                advance()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_compilers()
+            raise
     for loop, arguments in calls:
         loop(*arguments)
 

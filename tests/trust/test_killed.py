@@ -14,13 +14,12 @@ import pytest
 
 from ensemble_fer.store import KINDS, Store
 from ensemble_fer.upkeep import check_store, clean_store
-from tests.trust.campaign import ALL, cases
+from tests.trust.campaign import cases
 from tests.trust.walk import COMMANDS, content_of, walked
 
 SOONEST = 0.3
 """Seconds that Python takes to begin; before, a signal ends it without our saying anything."""
-WITHIN = 5.0 if ALL else 20.0
-"""Seconds; beside other tests, and where loops are compiled for the first time, nothing is said about them."""
+WITHIN = 5.0
 
 
 def command(name: str, root: Path) -> subprocess.Popen:
