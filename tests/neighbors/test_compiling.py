@@ -149,3 +149,28 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_fork_while_another_thread_loads_or_searches_does_not_wait_for_it():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
     assert done.returncode == 7, done.stderr
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ensemble_fer.neighbors import compiling, kernels
+seen = []
+def interrupt():
+    while not compiling._compilers:
+        time.sleep(0.01)
+    seen.extend(compiling._compilers)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    kernels.prepare()
+except KeyboardInterrupt:
+    print([process.returncode for process in seen])
+"""
+
+
+def test_ctrl_c_kills_the_compilers_instead_of_waiting_for_them(tmp_path):
+    kept = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "other")}
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], env=kept, capture_output=True, text=True)
+    assert done.stdout.strip() in ("[-9]", "[-9, -9]"), done.stderr
+    assert not list(tmp_path.rglob("*.o")), "nothing was compiled to its end"
