@@ -58,6 +58,22 @@ class ParityError(EnsembleFerError):
     """An exported graph does not give the numbers that the network it was made from gives."""
 
 
+def harmless(text: str) -> str:
+    """The text with what steers a terminal written out: names and values in files come from anybody."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+_NAMES, _LETTERS = 8, 40
+
+
+def some_of(names: Iterable[str]) -> str:
+    """Names that a file gave, for a message: the first eight of them, shortened."""
+    found = list(names)
+    shown = [name if len(name) <= _LETTERS else f"{name[:_LETTERS]}…" for name in found[:_NAMES]]
+    said = harmless(", ".join(shown))
+    return f"{said} and {len(found) - _NAMES:,} more" if len(found) > _NAMES else said or "nothing"
+
+
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UsageError:
     """Error for a name that is in no table, naming the near match and all that is known."""
     names = sorted(str(name) for name in known)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from ensemble_fer.errors import StoreError, UsageError
+from ensemble_fer.errors import StoreError, UsageError, some_of
 
 _PIECE = 8 << 20  # bytes
 _MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
@@ -149,7 +149,7 @@ def load_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np
         on_disk = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                member, key = f": {entry.filename}", entry.filename.removesuffix(".npy")
+                member, key = f": {some_of([entry.filename])}", entry.filename.removesuffix(".npy")
                 if only is not None and key not in only:
                     continue
                 if key in arrays:

@@ -32,7 +32,7 @@ from ensemble_fer.cli import (
     tuning,
     video,
 )
-from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.errors import EnsembleFerError, harmless
 
 INTERRUPTED = 130
 # In the order of the work, so that --help reads like a table of contents.
@@ -106,11 +106,11 @@ class Guarded(TyperGroup):
 def _warn(message: Any, category: type[Warning], *rest: Any) -> None:
     """Our own warnings as a line on stderr; those that libraries mean for programmers are not for users."""
     if category.__module__.startswith("ensemble_fer"):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {harmless(str(message))}", file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {harmless(message)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ensemble_fer.errors import harmless
+
 
 def plain(value: Any) -> Any:
     """The value with only what JSON knows: a number that is not finite becomes null.
@@ -40,12 +42,12 @@ def described(made: Any, name: str) -> dict[str, Any]:
 
 def say(text: str = "") -> None:
     """A line for the reader, on stdout."""
-    print(text)
+    print(harmless(text))
 
 
 def remark(text: str) -> None:
     """A line that is no data, on stderr."""
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, note: str = "") -> None:
@@ -86,7 +88,7 @@ def cell_text(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-    return str(value)
+    return harmless(str(value))
 
 
 def percent(value: float | None, interval: Sequence[float] | None = None) -> str:

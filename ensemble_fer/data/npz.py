@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.data.labels import class_advice, class_code, eighth_class, usage_advice, usage_code
 from ensemble_fer.data.readers import PIXELS, SIDE, Rows, as_face, count_left_out
-from ensemble_fer.errors import BadData, UsageError
+from ensemble_fer.errors import BadData, UsageError, some_of
 
 KEYS = ("images", "labels", "usage")
 # 4 GB unpacked are 1.8 million faces; a small archive can declare far more.
@@ -112,12 +112,13 @@ def _load(path: Path) -> dict[str, NDArray]:
 
 
 def _incomplete(source: str, missing: list[str], here: list[str]) -> UsageError:
-    others = [key for key in here if key not in KEYS]
+    # Of a hundred short names: one that was mistyped is among few, and comparing many long ones takes minutes.
+    others = [key for key in here[:100] if key not in KEYS and len(key) < 40]
     near = {key: difflib.get_close_matches(key, others, n=1) for key in missing}
     guesses = "".join(f" Did you mean {found[0]!r} to be {key!r}?" for key, found in near.items() if found)
     advice = " Usage says which rows train, select and test: Training, PublicTest, PrivateTest."
     return UsageError(
-        f"{source} has no array {' and no '.join(map(repr, missing))}; it holds {', '.join(here) or 'nothing'}. "
+        f"{source} has no array {' and no '.join(map(repr, missing))}; it holds {some_of(here)}. "
         f"Expected {', '.join(KEYS)}.{guesses}{advice if 'usage' in missing else ''}"
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble_fer.errors import BadData, StoreError
+from ensemble_fer.errors import BadData, StoreError, some_of
 from ensemble_fer.files import load_arrays, write_atomic
 from ensemble_fer.types import N_CLASSES, Predictions, Protocol, Role
 
@@ -118,9 +118,9 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         found = load_arrays(path, keys)
         if missing := [key for key in keys if key not in found]:
             with zipfile.ZipFile(path) as archive:
-                there = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
+                there = some_of(name.removesuffix(".npy") for name in archive.namelist())
             raise StoreError(
-                f"{path} is no predictions file: it lacks {', '.join(missing)} (it has {there or 'nothing'}). {_ADVICE}"
+                f"{path} is no predictions file: it lacks {', '.join(missing)} (it has {there}). {_ADVICE}"
             )
         return found
     except StoreError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ensemble_fer.cli.output import print_table, remark, say
 from ensemble_fer.errors import EnsembleFerError, MissingError, SplitMisuse, UsageError
 from tests.cli.running import run
 
@@ -33,6 +34,23 @@ def test_errors_are_a_line_and_an_exit_code(monkeypatch, error: EnsembleFerError
     assert done.exit_code == code
     assert done.stderr == f"error: {error}\n"
     assert done.stdout == ""
+
+
+def test_what_steers_a_terminal_is_written_out(monkeypatch, capsys) -> None:
+    """Names in files come from anybody: one could clear the screen, or hide the line before it."""
+
+    def raises(store: object) -> None:
+        raise EnsembleFerError("no label 'a\x1b[2J\r\u202eb'; expected\n\t\u00e9 \u2026")
+
+    monkeypatch.setattr("ensemble_fer.upkeep.list_runs", raises)
+    done = run("runs", "list")
+    assert done.stderr == "error: no label 'a\\x1b[2J\\r\\u202eb'; expected\n\t\u00e9 \u2026\n"
+    say("a\x07")
+    remark("b\x1b[0m")
+    print_table("", ("name",), [("c\x1b[31m",)])
+    out, err = capsys.readouterr()
+    assert (out.split("\n")[0], err) == ("a\\x07", "b\\x1b[0m\n")
+    assert "c\\x1b[31m" in out
 
 
 def test_an_unexpected_error_is_one_line_and_says_how_to_see_more(monkeypatch) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import save
 
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.npz import read_npz
+from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
 from ensemble_fer.export.session import METADATA, open_graph
 from ensemble_fer.files import load_arrays
@@ -112,6 +113,19 @@ def test_archives_are_read_or_refused(tmp_path: Path, canary: Path) -> None:
             answered(lambda path=path: load_predictions(path))
     assert read
     assert set(tmp_path.parent.rglob("*.npy")) == outside
+
+
+def test_a_hundred_thousand_members_are_refused_in_a_short_message(tmp_path: Path) -> None:
+    path = tmp_path / "many.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(100_000):
+            archive.writestr(f"\x1b[31m{number}.npy", b"")
+    with within_memory():
+        for read in (read_npz, load_arrays, load_predictions):
+            with pytest.raises(EnsembleFerError) as refusal:
+                read(path)
+            assert len(str(refusal.value)) < 2000, read
+            assert "\x1b" not in str(refusal.value), read
 
 
 def test_kept_predictions_are_read_or_refused(tmp_path: Path) -> None:
