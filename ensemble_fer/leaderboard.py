@@ -81,7 +81,8 @@ class _Book:
         self.names = {i: n for kind in ("data", "run", "ensemble", "split") for n, i in store.refs(kind).items()}
         self.scored: dict[str, dict[tuple[str, str], Artifact]] = {}
         for made in store.all("predictions"):
-            if made.inputs:
+            # Not what several leaky sets were asked together, which is of no one source.
+            if "source" in made.spec:
                 key = (made.spec.get("role", "test"), made.spec.get("tta", "none"))
                 self.scored.setdefault(made.inputs[0], {})[key] = made
 

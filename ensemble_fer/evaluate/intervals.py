@@ -31,14 +31,15 @@ def group_sums(statistics: NDArray, groups: NDArray) -> NDArray[np.float64]:
 
 def draw_weights(n_groups: int, n_boot: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each group is in each draw, [draws, n_groups] a piece; every draw has ``n_groups`` of them."""
-    for counts in _draws(n_groups, n_boot, seed):
+    for counts in draw_pieces(n_groups, n_boot, seed):
         yield counts.astype(np.float64)
 
 
 # Scores of many networks are asked of the same rows, and to draw takes longer than to score. Of all 35,887 faces the
 # draws take 70 MB; twelve are both parts, with and without twins, or those of five folds.
 @lru_cache(maxsize=12)
-def _draws(n_groups: int, n_boot: int, seed: int) -> list[NDArray[np.unsignedinteger]]:
+def draw_pieces(n_groups: int, n_boot: int, seed: int) -> list[NDArray[np.unsignedinteger]]:
+    """What ``draw_weights`` gives, as small whole numbers; kept for the next that asks."""
     rng = np.random.default_rng(seed)
     found, done = [], 0
     while done < n_boot:
@@ -64,7 +65,7 @@ def count_draws(said: Predictions, *, n_boot: int = N_BOOT, seed: int = 0) -> ND
     cells = said.labels.astype(np.int64) * N_CLASSES + said.logits.argmax(axis=1)
     sums = group_sums(np.eye(CELLS, dtype=np.float32)[cells], said.groups)
     found = np.zeros((n_boot, WIDTH))
-    found[:, :CELLS] = np.concatenate([each.astype(np.float32) @ sums for each in _draws(len(sums), n_boot, seed)])
+    found[:, :CELLS] = np.concatenate([each.astype(np.float32) @ sums for each in draw_pieces(len(sums), n_boot, seed)])
     return found
 
 
@@ -150,14 +151,17 @@ def paired_draws(
     # Of each seed, what its two networks give side by side: [..., seeds, sides, width].
     totals = np.array([[row_statistics(p.labels, p.logits).sum(axis=0) for p in pair] for pair in pairs])
     sums = np.stack([np.stack([draw(p) for p in pair], axis=1) for pair in pairs], axis=1)
-    # Seeds from a generator of their own: the draws of groups are those of every other interval here.
-    drawn = np.random.default_rng((seed, 1)).integers(len(pairs), size=(n_boot, len(pairs)))
-    found = {}
-    for metric in metrics:
-        differences = _difference(sums, metric)  # [draws, seeds]
-        difference = float(_difference(totals, metric).mean())
-        found[metric] = difference, np.take_along_axis(differences, drawn, axis=1).mean(axis=1)
-    return found
+    return {
+        metric: (float(_difference(totals, metric).mean()), mean_of_drawn(_difference(sums, metric), seed=seed))
+        for metric in metrics
+    }
+
+
+def mean_of_drawn(differences: NDArray[np.float64], *, seed: int = 0) -> NDArray[np.float64]:
+    """Means over seeds that are drawn with replacement, of what each draw of groups gives, [n_boot, seeds]."""
+    # From a generator of their own: the draws of groups are those of every other interval here.
+    drawn = np.random.default_rng((seed, 1)).integers(differences.shape[1], size=differences.shape)
+    return np.take_along_axis(differences, drawn, axis=1).mean(axis=1)
 
 
 def _draw(said: Predictions, n_boot: int, seed: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from ensemble_fer.ensemble import CALIBRATE, RULES
 from ensemble_fer.errors import EnsembleFerError, UsageError, unknown_name
 from ensemble_fer.resample import METHODS
 from ensemble_fer.store import check_name
-from ensemble_fer.study.plan import Blend, Study
+from ensemble_fer.study.plan import DRAWN, Arm, Blend, Study
 from ensemble_fer.train.prediction import TTA
 from ensemble_fer.tune.spaces import parse_spaces
 
@@ -55,6 +55,9 @@ def check_scale(at: Mapping[str, Any], stages: Sequence[str], where: str) -> Non
         raise UsageError(f"{where}: seeds = {seeds}; expected different whole numbers from 0, one at least.")
     if at.get("folds", 0) and at["folds"] < LEAST_FOLDS:
         raise UsageError(f"{where}: folds = {at['folds']}; expected {LEAST_FOLDS} or more, or none.")
+    check_set(at["data"], f"{where}: data")
+    for key, name in at.get("sets", {}).items():
+        check_set(name, f"{where}, sets: {key}")
     for key in ("most", "trials"):
         if at.get(key, 1) < 1:
             raise UsageError(f"{where}: {key} = {at[key]}; expected 1 or more.")
@@ -64,6 +67,24 @@ def check_scale(at: Mapping[str, Any], stages: Sequence[str], where: str) -> Non
             if stage not in stages:
                 raise unknown_name(f"stage of {where}", stage, stages)
     check_lists(at.get("keep", {}), f"{where}, keep")
+
+
+def check_set(name: Any, where: str) -> None:
+    """Raise unless it is the name of a set, or ``drawn:N``."""
+    if not isinstance(name, str) or (name.startswith(DRAWN) and not name.removeprefix(DRAWN).isdecimal()):
+        raise UsageError(f"{where} = {name!r}; expected the name of a set, or {DRAWN}N for N drawn faces.")
+
+
+def check_stages(stages: Sequence[Mapping[str, Any]], scales: Sequence[str], where: str) -> None:
+    """Raise unless stages have names of their own, and scales that there are."""
+    names = [stage["name"] for stage in stages]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{where}: several stages are called {', '.join(twice)}. Give them other names.")
+    for stage in stages:
+        for scale in stage.get("scales", ()):
+            if scale not in scales:
+                raise unknown_name(f"scale of {where}, stage {stage['name']}", str(scale), scales)
 
 
 def check_search(stage: Mapping[str, Any], search: dict, where: str) -> None:
@@ -119,8 +140,25 @@ def check_study(study: Study, where: str) -> None:
             check_name(study.run_name(arm.name, study.seeds[0], study.splits(arm)[0]))
         except (EnsembleFerError, TypeError) as error:
             raise UsageError(f"{here}: {error}") from error
+        _check_kin(study, arm, here)
     for blend in study.blends:
         _check_blend(study, blend, f"{where}, ensemble {blend.name}")
+
+
+def _check_kin(study: Study, arm: Arm, where: str) -> None:
+    """Raise if an arm takes weights, recipe or values from an arm that chose them on other parts than its own."""
+    for name in study.needs(arm):
+        (other,) = [each for each in study.arms if each.name == name]
+        if (study.splits(other), other.leak) != (study.splits(arm), arm.leak):
+            raise UsageError(
+                f"{where} goes on from {name}, which is of another split: {_part(study, other)}, and not "
+                f"{_part(study, arm)}. What was chosen there may have been chosen on rows that test here. "
+                "Give both the same split."
+            )
+
+
+def _part(study: Study, arm: Arm) -> str:
+    return f"the leaky division {arm.leak!r}" if arm.leak else study.splits(arm)[0]
 
 
 def _check_blend(study: Study, blend: Blend, where: str) -> None:
@@ -134,6 +172,9 @@ def _check_blend(study: Study, blend: Blend, where: str) -> None:
     of = [arm for arm in study.arms if arm.name in blend.of]
     if any(arm.search for arm in of):
         raise UsageError(f"{where}: a search is no member. Name arms that are trained with its choice.")
+    parts = {_part(study, arm): arm.name for arm in of if not arm.leak}
+    if len(parts) > 1:
+        raise UsageError(f"{where}: its arms are of several splits, {', '.join(parts)}. Fuse those of one split.")
     leaky = [arm.name for arm in of if arm.leak]
     if leaky and len(leaky) < len(of):
         raise UsageError(f"{where}: {', '.join(leaky)} are leaky and the others are not. Fuse them apart.")

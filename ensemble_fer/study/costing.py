@@ -13,8 +13,8 @@ from ensemble_fer.models.cost import flops
 from ensemble_fer.resample.planning import plan
 from ensemble_fer.store import Store
 from ensemble_fer.study.cells import Cell, cells_of
-from ensemble_fer.study.making import DRAWN, drawn_name
-from ensemble_fer.study.plan import Arm, Study
+from ensemble_fer.study.making import drawn_name
+from ensemble_fer.study.plan import DRAWN, Arm, Study
 from ensemble_fer.study.searching import trials_of
 from ensemble_fer.train.loop import steps_of
 from ensemble_fer.train.timing import seconds_a_step

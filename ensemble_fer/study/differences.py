@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.evaluate.counts import METRICS, row_statistics
-from ensemble_fer.evaluate.intervals import N_BOOT, count_draws, paired_draws, percentile_interval
-from ensemble_fer.evaluate.pairs import bootstrap_p, holm
+from ensemble_fer.evaluate.intervals import N_BOOT, count_draws, mean_of_drawn, paired_draws, percentile_interval
+from ensemble_fer.evaluate.pairs import difference_p, holm
+from ensemble_fer.evaluate.ranking import average_precision, average_precision_draws
 from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.plan import Study
-from ensemble_fer.types import Predictions, Role
+from ensemble_fer.types import CLASSES, Predictions, Role
 
-SAID_OF = ("macro_f1", "disgust_f1", "accuracy")
+_COUNTED = ("macro_f1", "disgust_f1", "accuracy")
+_RANKED, _RARE = "disgust_ap", CLASSES.index("disgust")
+SAID_OF = ("macro_f1", "disgust_f1", _RANKED, "accuracy")
 LEVEL = 0.05
 
 
@@ -56,21 +59,16 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
     -------
     list of dict
         For each arm and ensemble that was scored: ``of``, ``rows`` (faces), ``seeds``, ``scores`` and, for all but the
-        one it is measured against, ``differences``: for each of macro_f1, disgust_f1 and accuracy ``value`` with
-        ``ci95``. A difference also has ``p``, of the bootstrap over photographs and, where there are several, seeds,
-        ``p_holm``, adjusted over the arms, and ``verdict``: better, worse, or undecided at 5 %. ``on`` is what was
+        one it is measured against that were scored on the same rows, ``differences``: for each of macro_f1, disgust_f1,
+        disgust_ap (average precision, which no threshold changes) and accuracy ``value`` with ``ci95``. A difference
+        also has ``p``, of the bootstrap over photographs and, where there are several, seeds, ``p_holm``, adjusted over
+        the arms for each metric by itself, and ``verdict``: better, worse, or undecided at 5 %. ``on`` is what was
         scored: its part and split, and a number that is the same for arms that were scored on the same rows.
     """
     names = list(dict.fromkeys(row["of"] for row in gathered.rows))
     said = {of: predictions_of_arm(study, gathered, of) for of in names}
     base = said.get(study.against, [])
-    known: dict[int, NDArray] = {}
-
-    def draw(one: Predictions) -> NDArray:
-        if id(one) not in known:
-            known[id(one)] = count_draws(one, n_boot=n_boot, seed=seed)
-        return known[id(one)]
-
+    draws = _Draws(n_boot, seed)
     parts: list[Predictions] = []
     found: list[dict] = []
     for of, own in said.items():
@@ -83,14 +81,11 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
             "on": [str(first.role), first.protocol.split, part],
             "rows": len(first),
             "seeds": [p.protocol.seed for p in own],
-            "scores": _scores(own, draw),
+            "scores": draws.scores(own),
         }
-        if base and of != study.against and len(own) == len(base):
-            draws = paired_draws(own, base, SAID_OF, n_boot=n_boot, seed=seed, draw=draw)
-            line["differences"] = {
-                metric: {"value": value, "ci95": percentile_interval(drawn), "p": bootstrap_p(drawn)}
-                for metric, (value, drawn) in draws.items()
-            }
+        # Of the same faces alone: others are not to be compared, whatever the file asks.
+        if base and of != study.against and len(own) == len(base) and part == _same_rows(base[0], parts):
+            line["differences"] = draws.differences(own, base)
         found.append(line)
     for metric in SAID_OF:
         compared = [line["differences"][metric] for line in found if "differences" in line]
@@ -109,13 +104,51 @@ def _same_rows(said: Predictions, parts: list[Predictions]) -> int:
     return len(parts) - 1
 
 
-def _scores(own: Sequence[Predictions], draw: Callable[[Predictions], NDArray]) -> dict[str, dict]:
-    """Mean over the seeds of each metric, and of the ends of its intervals over photographs."""
-    each = [row_statistics(p.labels, p.logits).sum(axis=0) for p in own]
-    found = {}
-    for metric in SAID_OF:
-        values = [float(METRICS[metric](one)) for one in each]
-        ends = [bounds for p in own if (bounds := percentile_interval(METRICS[metric](draw(p)))) is not None]
-        middle = [float(np.mean(side)) for side in zip(*ends, strict=True)] if ends else None
-        found[metric] = {"value": float(np.mean(values)), "ci95": middle, "each": values}
-    return found
+class _Draws:
+    """What the bootstrap draws of each network are, drawn once."""
+
+    def __init__(self, n_boot: int, seed: int) -> None:
+        self.how = {"n_boot": n_boot, "seed": seed}
+        self.counted: dict[int, NDArray] = {}
+        self.ranked: dict[int, NDArray] = {}
+
+    def counts(self, said: Predictions) -> NDArray:
+        if id(said) not in self.counted:
+            self.counted[id(said)] = count_draws(said, **self.how)
+        return self.counted[id(said)]
+
+    def ranks(self, said: Predictions) -> NDArray:
+        if id(said) not in self.ranked:
+            self.ranked[id(said)] = average_precision_draws(said, _RARE, **self.how)
+        return self.ranked[id(said)]
+
+    def scores(self, own: Sequence[Predictions]) -> dict[str, dict]:
+        """Mean over the seeds of each metric, and of the ends of its intervals over photographs."""
+        counts = [row_statistics(p.labels, p.logits).sum(axis=0) for p in own]
+        found = {}
+        for metric in SAID_OF:
+            if metric == _RANKED:
+                each, drawn = [average_precision(p, _RARE) for p in own], [self.ranks(p) for p in own]
+            else:
+                each = [float(METRICS[metric](one)) for one in counts]
+                drawn = [METRICS[metric](self.counts(p)) for p in own]
+            ends = [bounds for draws in drawn if (bounds := percentile_interval(draws)) is not None]
+            middle = [float(np.mean(side)) for side in zip(*ends, strict=True)] if ends else None
+            found[metric] = {"value": float(np.mean(each)), "ci95": middle, "each": each}
+        return found
+
+    def differences(self, own: Sequence[Predictions], base: Sequence[Predictions]) -> dict[str, dict]:
+        """How much better an arm is than another, with the same seeds, on the same rows."""
+        draws = paired_draws(own, base, _COUNTED, draw=self.counts, **self.how)
+        pairs = list(zip(own, base, strict=True))
+        apart = np.stack([self.ranks(a) - self.ranks(b) for a, b in pairs], axis=1)
+        value = float(np.mean([average_precision(a, _RARE) - average_precision(b, _RARE) for a, b in pairs]))
+        draws[_RANKED] = value, mean_of_drawn(apart, seed=self.how["seed"])
+        return {
+            metric: {
+                "value": draws[metric][0],
+                "ci95": percentile_interval(draws[metric][1]),
+                "p": difference_p(*draws[metric]),
+            }
+            for metric in SAID_OF
+        }

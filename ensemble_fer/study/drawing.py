@@ -129,6 +129,9 @@ def mistakes_figure(groups: Sequence[tuple[str, Sequence[Any]]]) -> str:
             honest, leaky = (100 * float(np.mean(side[metric])) for side in (one.honest, one.leaky))
             axes.plot([honest, leaky], [place, place], color=LEAK, lw=1.6, zorder=1)
             axes.plot(honest, place, "o", color=COLORS[0], ms=5)
+            if one.alike:
+                alike = 100 * float(np.mean(one.alike[metric]))
+                axes.plot(alike, place, "o", mfc="white", mec=COLORS[0], ms=4.5, zorder=2)
             axes.plot(leaky, place, "D", color=LEAK, ms=4.5)
             if ends := one.added[metric]["ci95"]:
                 axes.plot([honest + 100 * end for end in ends], [place + 0.25] * 2, color=LEAK, lw=2, alpha=0.45)
@@ -149,11 +152,12 @@ def mistakes_figure(groups: Sequence[tuple[str, Sequence[Any]]]) -> str:
 
     marks = [
         Line2D([], [], marker="o", ls="", color=COLORS[0], label="honest"),
+        Line2D([], [], marker="o", ls="", mfc="white", mec=COLORS[0], label="honest, classes alike"),
         Line2D([], [], marker="D", ls="", color=LEAK, label="LEAKY, the same member"),
         Line2D([], [], color=LEAK, lw=2, alpha=0.45, label="95 % interval of what it adds"),
         Line2D([], [], marker="x", ls="", color=INK, label="published"),
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=7.5, frameon=False)
     return _svg(figure)
 
 

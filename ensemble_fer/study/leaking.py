@@ -96,18 +96,20 @@ def fuse_leaky(store: Store, runs: Sequence[Artifact], *, name: str) -> Artifact
         Kind ``predictions``, whose metrics are the report; a row counts as known from training where any member has
         trained on a relative.
     """
-    spec = {"leaky": name, "members": [run.id for run in runs], "version": 1}
+    spec = {"leaky": name, "members": [run.id for run in runs], "version": 2}
 
     def write(folder: Path) -> dict:
         tests = [_test_rows(store, run) for run in runs]
         images, labels, source = (np.concatenate(parts) for parts in zip(*tests, strict=True))
-        known = np.isin(source, np.concatenate([_trained_sources(store, run) for run in runs]))
+        honest = store.by_id("data", store.by_id("data", runs[0].inputs[0]).metrics["source"])
+        groups = twins_of(store, honest)[1].groups
+        known = np.isin(groups[source], groups[np.concatenate([_trained_sources(store, run) for run in runs])])
         members = [
             Predictions(
                 logits=predict_rows(load_member(run), images),
                 labels=labels,
                 rows=np.arange(len(labels)),
-                groups=source,
+                groups=groups[source],
                 twin_in_train=known,
                 role=Role.TEST,
                 source=run.id,

@@ -22,14 +22,12 @@ from ensemble_fer.resample import SearchOptions, make_resampling
 from ensemble_fer.store import Artifact, Store, need_data
 from ensemble_fer.study.cells import SEARCH, Cell
 from ensemble_fer.study.leaking import fuse_leaky, leaky_data, memory
-from ensemble_fer.study.plan import Arm, Blend, Study
+from ensemble_fer.study.plan import DRAWN, Arm, Blend, Study
 from ensemble_fer.study.searching import chosen, search_recipe
 from ensemble_fer.train import train
 from ensemble_fer.train.finetuning import finetuning_recipe
 from ensemble_fer.train.spaces import space_of
 from ensemble_fer.types import Role
-
-DRAWN = "drawn:"
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict
     began = time.perf_counter()
     try:
         if isinstance(cell.what, Arm):
+            if cell.what.combine:
+                row["combined"] = [_best(study, cell.what, stage, before)["of"] for stage in cell.what.combine]
             made = _trained(store, study, store.by_id("data", data), cell, before, means)
             if row["kind"] == SEARCH:
                 row["chosen"] = chosen(made)

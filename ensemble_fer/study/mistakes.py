@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.evaluate.counts import accuracy_of, confusion, macro_f1_of, ratio
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.plan import Study
@@ -45,6 +47,9 @@ class Mistake:
         What was done wrong, or of which network it is.
     honest, leaky : dict
         For each of ``METRICS`` a score of each seed, 0 to 1.
+    alike : dict or None
+        The honest scores if each class weighed the same, as in a test part that was balanced before the split: what
+        lies between these and the leaky ones is memory, the rest other rows. None where the test rows are the same.
     published : float or None
         The accuracy that was published for it.
     """
@@ -54,6 +59,7 @@ class Mistake:
     honest: dict[str, list[float]]
     leaky: dict[str, list[float]]
     published: float | None = None
+    alike: dict[str, list[float]] | None = None
     added: dict[str, dict] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,45 +83,67 @@ def over_seeds(values: NDArray) -> dict:
     return {"mean": mean, "ci95": [mean - half, mean + half]}
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A mistake as it is asked for: of a seed its honest and leaky scores, and maybe the honest ones of classes alike.
+
+    What lacks a row raises KeyError.
+    """
+
+    group: str
+    what: str
+    scores: Callable[[int], tuple[dict, ...]]
+    published: float | None = None
+
+
 def mistakes(study: Study, gathered: Gathered) -> list[Mistake]:
     """What each mistake added, of the finished rows of the study ``leakage``; what lacks a row is left out."""
-    pool = _Pool(study, gathered)
-    found: list[Mistake] = []
-
-    def add(group: str, what: str, pairs: Callable[[int], tuple[dict, dict]], claimed: float | None = None) -> None:
-        """A mistake whose honest and leaky scores of a seed ``pairs`` gives; seeds that lack a row are left out."""
-        each = []
-        for seed in study.seeds:
-            try:
-                each.append(pairs(seed))
-            except KeyError:
-                continue
+    found = []
+    for line in _lines(study, gathered):
+        each = [scores for seed in study.seeds if (scores := _scored(line, seed)) is not None]
         if each:
-            honest, leaky = ({m: [one[side][m] for one in each] for m in METRICS} for side in (0, 1))
-            found.append(Mistake(group, what, honest, leaky, claimed))
+            sides = [{m: [one[side][m] for one in each] for m in METRICS} for side in range(len(each[0]))]
+            alike = sides[2] if len(sides) > 2 else None
+            found.append(Mistake(line.group, line.what, sides[0], sides[1], line.published, alike))
+    return found
 
+
+def lacking(study: Study, gathered: Gathered) -> list[str]:
+    """The mistakes and seeds of which a row is not there, so that they are not in ``mistakes``."""
+    return [
+        f"{line.group}, {line.what}, seed {seed}"
+        for line in _lines(study, gathered)
+        for seed in study.seeds
+        if _scored(line, seed) is None
+    ]
+
+
+def _scored(line: _Line, seed: int) -> tuple[dict, ...] | None:
+    try:
+        return line.scores(seed)
+    except KeyError:
+        return None
+
+
+def _lines(study: Study, gathered: Gathered) -> Iterator[_Line]:
+    """All mistakes, whether their rows are there or not."""
+    pool = _Pool(study, gathered)
     claims = {one.arm: one.accuracy for one in published("gaballa_tantawy_ensemble") if one.leaky}
     for stage, (text, base) in STEPS.items():
         for method in (*BALANCED, "three"):
-            honest, leaky = (_arm(of, method) for of in (base, stage))
             # Members that were made by one division of all rows give no mean like the published one.
             claim = claims["three"] if method == "three" else claims[f"balanced/{method}"]
-            add(
+            yield _Line(
                 text,
                 SHOWN[method],
-                lambda seed, honest=honest, leaky=leaky: (pool.test(honest, seed), pool.test(leaky, seed)),
+                partial(pool.resampled, _arm(base, method), _arm(stage, method)),
                 claim if method != "three" or stage != "one" else None,
             )
-    add(
-        "twins of test faces train, as the official split has it",
-        "against training without them",
-        lambda seed: (pool.test("clean", seed), pool.test("twins", seed)),
-    )
+    yield _Line("twins of test faces train, as the official split has it", "against training without them", pool.twins)
     count = len(pool.arms)
-    add("checkpoint and recipe chosen on the test", f"of {count} recipes and all their epochs", pool.chosen)
-    add("test rows without a detected face dropped", "by MTCNN", pool.faceless)
-    add("the members of an ensemble searched on the test", f"{pool.members} of {count}", pool.searched)
-    return found
+    yield _Line("checkpoint and recipe chosen on the test", f"of {count} recipes and all their epochs", pool.chosen)
+    yield _Line("test rows without a detected face dropped", "by MTCNN", pool.faceless)
+    yield _Line("the members of an ensemble searched on the test", f"{pool.members} of {count}", pool.searched)
 
 
 def _arm(stage: str, method: str) -> str:
@@ -146,10 +174,20 @@ class _Pool:
         """Scores of the test part."""
         return _scores(self.said(of, seed, Role.TEST))
 
+    def resampled(self, honest: str, leaky: str, seed: int) -> tuple[dict, dict, dict]:
+        """Of a network of a set that was resampled before the split, and of its honest one."""
+        said = self.said(honest, seed, Role.TEST)
+        return _scores(said), self.test(leaky, seed), _alike(said)
+
+    def twins(self, seed: int) -> tuple[dict, dict]:
+        """Of networks that were trained without twins of test rows, and with them."""
+        return self.test("clean", seed), self.test("twins", seed)
+
     def chosen(self, seed: int) -> tuple[dict, dict]:
         """The recipe that the select part prefers, and the one that the test part does, both scored on the test."""
+        best = self._best(seed)
         swapped = [_scores(self.said(of.replace("official", "swapped"), seed, Role.SELECT)) for of in self.arms]
-        return self.test(self._best(seed), seed), max(swapped, key=lambda scores: scores["accuracy"])
+        return self.test(best, seed), max(swapped, key=lambda scores: scores["accuracy"])
 
     def faceless(self, seed: int) -> tuple[dict, dict]:
         """Of the network of the official split all test rows, and those in which a face is found."""
@@ -162,6 +200,8 @@ class _Pool:
     def searched(self, seed: int) -> tuple[dict, dict]:
         """Of all ensembles of some members the best on the select part, and the best on the test, scored there."""
         select, test = ([self.said(of, seed, role) for of in self.arms] for role in (Role.SELECT, Role.TEST))
+        if not self.arms:
+            raise KeyError("official")
         sets = list(itertools.combinations(range(len(self.arms)), self.members))
         by_select, by_test = ([_mean(said, members) for members in sets] for said in (select, test))
         honest = max(range(len(sets)), key=lambda i: by_select[i]["accuracy"])
@@ -177,6 +217,13 @@ class _Pool:
 
 def _scores(said: Predictions) -> dict:
     return summary(said.labels, said.logits)
+
+
+def _alike(said: Predictions) -> dict:
+    """The scores if there were as many rows of each class as of any other."""
+    counts = confusion(said.labels, said.logits)
+    shares = ratio(counts, counts.sum(axis=1, keepdims=True))
+    return {"accuracy": float(accuracy_of(shares)), "macro_f1": float(macro_f1_of(shares))}
 
 
 def _mean(said: Sequence[Predictions], members: Sequence[int]) -> dict:

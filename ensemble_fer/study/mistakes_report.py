@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble_fer.study import drawing
 from ensemble_fer.study.gathering import Gathered
-from ensemble_fer.study.mistakes import CHOOSING, by_group, mistakes
+from ensemble_fer.study.mistakes import CHOOSING, METRICS, Mistake, by_group, lacking, mistakes
 from ensemble_fer.study.page import Block, Figure, Heading, Table, Text
 from ensemble_fer.study.plan import Study
 
@@ -23,28 +23,35 @@ def mistakes_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
         return
     yield Heading("What each mistake adds")
     yield from _remembered(gathered)
+    if any(one.alike for one in found):
+        yield Text(
+            "What is balanced before the split has a balanced test part too, on which an honest member has other "
+            "scores. `classes alike` says which: each class weighs the same. From there to the leaky score is memory."
+        )
     rows = [
         [
             one.group,
             one.what,
-            *(
-                cell
-                for metric in ("accuracy", "macro_f1")
-                for cell in (
-                    f"{100 * float(np.mean(one.honest[metric])):.1f}",
-                    f"{100 * float(np.mean(one.leaky[metric])):.1f} LEAKY",
-                    _added(one.added[metric]),
-                )
-            ),
+            *(cell for metric in METRICS for cell in _cells(one, metric)),
             "" if one.published is None else f"{100 * one.published:.2f}",
+            str(len(one.honest["accuracy"])),
         ]
         for one in found
     ]
-    heads = ["mistake", "of", "accuracy, honest", "leaky", "adds", "macro-F1, honest", "leaky", "adds", "published"]
-    note = "Per cent; what it adds in points, with 95 % intervals by Student's t over the seeds."
-    yield Table(heads, rows, note, left=2)
+    sides = ["honest", "classes alike", "leaky", "adds"]
+    heads = ["mistake", "of", f"accuracy: {sides[0]}", *sides[1:], f"macro-F1: {sides[0]}", *sides[1:]]
+    note = "Per cent; what it adds to the honest score in points, with 95 % intervals by Student's t over the seeds."
+    yield Table([*heads, "published", "seeds"], rows, note, left=2)
     says = "Honest and leaky scores of the same members, and what was published with the same mistake."
     yield Figure("mistakes", drawing.mistakes_figure(list(by_group(found))), says)
+    if missing := lacking(study, gathered):
+        yield Text(f"Left out, for want of a run: {'; '.join(missing)}.")
+
+
+def _cells(one: Mistake, metric: str) -> list[str]:
+    alike = "" if one.alike is None else f"{100 * float(np.mean(one.alike[metric])):.1f}"
+    honest, leaky = (100 * float(np.mean(side[metric])) for side in (one.honest, one.leaky))
+    return [f"{honest:.1f}", alike, f"{leaky:.1f} LEAKY", _added(one.added[metric])]
 
 
 def _remembered(gathered: Gathered) -> Iterator[Block]:

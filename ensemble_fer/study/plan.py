@@ -82,6 +82,7 @@ DIVISIONS = {
 }
 """How the leak simulator divides what it has resampled: one division for all methods, or one for each."""
 SPACE_OF = "run:"
+DRAWN = "drawn:"
 LONGEST = 80
 """Characters of a name in the store, without seed and fold."""
 

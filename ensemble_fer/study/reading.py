@@ -17,6 +17,7 @@ from ensemble_fer.study.checking import (
     check_resampling,
     check_scale,
     check_search,
+    check_stages,
     check_study,
     check_texts,
 )
@@ -64,6 +65,7 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
     check_keys(at, _SCALE, f"{where}, scale.{scale}", needed=("data", "seeds"))
     for stage in content["stage"]:
         check_keys(stage, _STAGE, f"{where}, stage", needed=("name",))
+    check_stages(content["stage"], SCALES, where)
     check_scale(at, [stage["name"] for stage in content["stage"]], f"{where}, scale.{scale}")
     arms = tuple(_arms(content, at, where, scale))
     names = [arm.name for arm in arms]
@@ -75,6 +77,10 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
     against = content.get("against", "")
     if against and against not in names:
         raise unknown_name(f"against of {where}", against, names)
+    others = [stage["inject"]["name"] for stage in content["stage"] if "inject" in stage]
+    for name in at.get("sets", {}):
+        if name not in others:
+            raise unknown_name(f"set of {where}, scale.{scale}", name, others)
     study = Study(
         name=path.stem,
         scale=scale,

@@ -20,7 +20,12 @@ from ensemble_fer.study.page import Block, Code, Figure, Heading, Table, Text, t
 from ensemble_fer.study.plan import Study
 from ensemble_fer.study.published import published
 
-TITLES = {"macro_f1": "macro-F1, %", "disgust_f1": "Disgust F1, %", "accuracy": "accuracy, %"}
+TITLES = {
+    "macro_f1": "macro-F1, %",
+    "disgust_f1": "Disgust F1, %",
+    "disgust_ap": "Disgust average precision, %",
+    "accuracy": "accuracy, %",
+}
 MATRICES = 6
 
 
@@ -71,7 +76,7 @@ def report_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
         yield Text("Made wrong on purpose; they measure memory, are ranked with nothing, and exist only here.")
         yield _scores([line for line in lines if line["of"] in leaky], mark="LEAKY ")
     yield from _beside_published(study, {line["of"]: line for line in lines}, leaky)
-    yield from _curves(study, gathered, ranked)
+    yield from _curves(gathered, ranked, leaky)
     yield from _matrices(study, gathered, ranked)
     yield from _cost(study, gathered)
     yield from _again(study)
@@ -93,6 +98,9 @@ def _protocol(study: Study, gathered: Gathered) -> Iterator[Block]:
         differ = {key: sorted({str(protocol[key]) for protocol in honest}) for key in ("split", "chosen_by", "tta")}
         if study.folds:
             differ["split"] = [f"kfold:{study.folds}"]
+        runs = [row for row in gathered.rows if "epochs" in row]
+        if runs and all(row["epochs"] == 1 for row in runs):
+            differ["chosen_by"] = ["nothing, each run has one evaluation, at its end"]
         said = {"split": "Splits", "chosen_by": "Chosen by", "tta": "Test-time augmentation"}
         yield Text(". ".join(f"{said[key]}: {'; '.join(values)}" for key, values in differ.items()) + ".")
     failed = [row for row in gathered.rows if "problem" in row]
@@ -115,6 +123,11 @@ def _searches(gathered: Gathered) -> Iterator[Block]:
             rows.append([row["of"], str(row["trials"]), f"{100 * row['value']:.1f}", ", ".join(said)])
         heads = ["search", "trials", "macro-F1 of the best", "chosen"]
         yield Table(heads, rows, "By Optuna, on the select part. Others are trained with what it has chosen.")
+    combined = [row for row in gathered.rows if "combined" in row]
+    if combined:
+        yield Heading("What was combined")
+        rows = [[row["of"], str(row["seed"]), row["split"], " + ".join(row["combined"])] for row in combined]
+        yield Table(["arm", "seed", "split", "of"], rows, "Of each stage the best arm on the select part.", left=4)
 
 
 def _leaderboard(study: Study, gathered: Gathered, lines: Sequence[dict]) -> Iterator[Block]:
@@ -203,7 +216,8 @@ def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> 
         own = ["", "", ""]
         if ours is not None:
             own = [f"{ours['on'][0]} of {ours['on'][1]}"]
-            own += [_cell(ours["scores"][metric]) for metric in ("accuracy", "macro_f1")]
+            mark = "LEAKY " if one.arm in leaky else ""
+            own += [mark + _cell(ours["scores"][metric]) for metric in ("accuracy", "macro_f1")]
         rows.append([one.published, one.wrong, one.source, one.split, *scores, *own])
     if not rows:
         return
@@ -227,8 +241,9 @@ def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> 
     yield Table(heads, rows, "Per cent. No macro-F1 where none was published.", left=4)
 
 
-def _curves(study: Study, gathered: Gathered, ranked: Sequence[str]) -> Iterator[Block]:
-    runs = [row for row in gathered.rows if len(row.get("history", [])) > 1]
+def _curves(gathered: Gathered, ranked: Sequence[str], leaky: set[str]) -> Iterator[Block]:
+    """How the honest networks learned: a leaky curve among them would be a leaky score without its mark."""
+    runs = [row for row in gathered.rows if len(row.get("history", [])) > 1 and row["of"] not in leaky]
     if not runs:
         return
     yield Heading("Learning")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ensemble_fer.evaluate.pairs import bootstrap_p, holm
+from ensemble_fer.evaluate.pairs import difference_p, holm
 from ensemble_fer.store import Store
 from ensemble_fer.study import differences as module
 from ensemble_fer.study.differences import differences, pooled, predictions_of_arm
@@ -102,6 +103,33 @@ def test_holm() -> None:
 
 
 def test_the_p_of_draws() -> None:
-    assert bootstrap_p(np.array([1.0] * 97 + [-1.0] * 2)) == pytest.approx(2 * 3 / 100)
-    assert bootstrap_p(np.array([1.0] * 99)) == pytest.approx(2 / 100)
-    assert bootstrap_p(np.zeros(99)) == 1.0
+    draws = np.random.default_rng(0).normal(0.03, 0.01, 4000)
+    assert difference_p(0.03, draws) == pytest.approx(0.0027, rel=0.2)  # three standard deviations
+    assert difference_p(-0.03, draws) == difference_p(0.03, draws)
+    assert difference_p(0.0, draws) == 1.0
+    assert difference_p(0.0, np.zeros(9)) == 1.0
+    assert difference_p(0.1, np.full(9, 0.1)) == 0.0
+
+
+def test_the_p_is_as_often_below_a_level_as_it_says() -> None:
+    """Of two networks that are as good: 400 pairs, at 0.05 about 20."""
+    rng = np.random.default_rng(5)
+    ps = []
+    for _ in range(400):
+        apart = rng.choice([-1, 0, 1], size=300, p=[0.1, 0.8, 0.1])
+        draws = apart[rng.integers(300, size=(300, 300))].mean(axis=1)
+        ps.append(difference_p(float(apart.mean()), draws))
+    assert 8 <= sum(p < 0.05 for p in ps) <= 34
+    assert 160 <= sum(p < 0.5 for p in ps) <= 240
+
+
+def test_arms_on_other_faces_are_not_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "folds.toml").write_text(FILE.replace("folds = 3", ""))
+    study = read_study(tmp_path / "folds.toml")
+    rng = np.random.default_rng(0)
+    base, same, other = (said(0, 0.6, of, rng) for of in ("data/none", "same", "other"))
+    other = replace(other, rows=other.rows + 5)
+    arms = {"other": [other], "data/none": [base], "same": [same]}
+    monkeypatch.setattr(module, "predictions_of_arm", lambda study, gathered, of: arms[of])
+    lines = differences(study, Gathered([{"of": of} for of in arms], {}), n_boot=50)
+    assert [line["of"] for line in lines if "differences" in line] == ["same"]

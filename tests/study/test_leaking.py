@@ -104,6 +104,9 @@ def test_the_fused_score_counts_what_any_member_knows(store: Store, runs: list[A
     alone = [evaluate(store, f"run:{run.id}", quiet=True).predictions.twin_in_train.mean() for run in runs]
     said = made.arrays("predictions.npz")["twin_in_train"].mean()
     assert said > max(alone)
+    for run, split in zip(runs, own, strict=True):
+        (row,) = leaderboard(store, data=run.inputs[0])["leaky"]
+        assert row["test"]["rows"] == len(split.test_rows), "a member's score is its own, not the fused one"
     assert fuse_leaky(store, runs, name="leaky.fused").id == made.id
 
 

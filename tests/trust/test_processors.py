@@ -1,4 +1,4 @@
-"""A processor that lacks what this one has gives the same answers: instruction sets are limited in processes of their own.
+"""A processor that lacks instructions this one has gives the same answers; they are limited in processes of their own.
 
 That whole numbers are right without VNNI is in ``tests/export/test_variants.py``.
 """
