@@ -1,4 +1,4 @@
-"""Post-hoc logit adjustment (Menon et al. 2021, equation 9): rare classes are preferred after training, not in it."""
+"""Post-hoc logit adjustment (Menon et al. 2021, equation 9): rare classes are preferred, or less so, after training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 from ensemble_fer.ensemble.greedy import macro_f1_of_each
 from ensemble_fer.types import N_CLASSES, softmax
 
-STRENGTHS = np.linspace(0, 1.5, 31)
-"""Of the adjustment: 0 changes nothing, 1 is right for classes of equal number where probabilities are calibrated."""
+STRENGTHS = np.array(sorted(np.round(np.linspace(-1, 1.5, 51), 2), key=abs))
+"""Of the adjustment: 0 changes nothing, 1 is right for classes of equal number where probabilities are calibrated.
+
+Below 0 it takes back what training on a balanced set has done too much of."""
 
 
 def fit(logits: NDArray[np.float64], labels: NDArray[np.uint8], seed: int = 0) -> dict:
     """What is taken from the log-probability of each class: a multiple of the logarithm of its share.
 
-    Of ``STRENGTHS`` it is the one with the highest macro-F1 of the mean of probabilities, the least of equals.
+    Of ``STRENGTHS`` it is the one with the highest macro-F1 of the mean of probabilities, the nearest to 0 of equals.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ def fit(logits: NDArray[np.float64], labels: NDArray[np.uint8], seed: int = 0) -
     Returns
     -------
     dict
-        ``intercept`` float64 [7], 0 or more, of which a rare class has much.
+        ``intercept`` float64 [7], of which a rare class has much.
     """
     counts = np.bincount(labels, minlength=N_CLASSES) + 0.5
     rarity = -np.log(counts / counts.sum())

@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
     "vote": Rule(voted, "most votes, ties by mean probability"),
     "weights": Rule(pooled, "mean of probabilities with fitted weights", weights.fit),
     "greedy": Rule(pooled, "bagged greedy forward selection", greedy.fit),
-    "logit_adjustment": Rule(adjusted, "mean of probabilities, rare classes raised", logit_adjustment.fit),
+    "logit_adjustment": Rule(adjusted, "mean of probabilities, rare classes raised or lowered", logit_adjustment.fit),
     "stacking": Rule(stacked, "logistic regression on log-probabilities", stacking.fit),
 }
 """Name of each rule that ``combine`` and ``fuse`` know."""

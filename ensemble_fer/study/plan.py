@@ -63,6 +63,7 @@ A study is a TOML file::
     most = 300                                  # no class is brought to more rows than this
     sets = { affectnet = "drawn:300" }          # what stands here for a set that stages name
     trials = 6                                  # of each search
+    ensembles = ["pair"]                        # of those there are; all by default
 """
 
 from __future__ import annotations

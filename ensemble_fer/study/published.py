@@ -22,6 +22,8 @@ class Published:
         What it was called.
     accuracy, top2, top3, macro_f1 : float or None
         0 to 1; None where it was not said.
+    more : str
+        What else was said: precision, recall, F1 of a few classes, time.
     epochs, split, source, wrong : str
         As stated; where it stands; what is wrong with it as an estimate.
     """
@@ -33,10 +35,17 @@ class Published:
     top2: float | None
     top3: float | None
     macro_f1: float | None
+    more: str
     epochs: str
     split: str
     source: str
     wrong: str
+
+    @property
+    def beside(self) -> str:
+        """What was published beside accuracy and macro-F1, in words."""
+        top = [f"top-{n} {100 * value:.2f}" for n, value in ((2, self.top2), (3, self.top3)) if value is not None]
+        return "; ".join([*top, *([self.more] if self.more else [])])
 
     @property
     def leaky(self) -> bool:

@@ -31,7 +31,7 @@ _STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": l
           "combine": list, "aligned": bool, "inject": dict, "search": dict, "tuned": str}  # fmt: skip
 _ENSEMBLE = {"name": str, "of": list, "rule": str, "calibrate": str, "tta": str, "across_seeds": bool}
 _SCALE = {"data": str, "seeds": list, "folds": int, "recipe": dict, "keep": dict, "stages": list, "look": bool,
-          "most": int, "sets": dict, "trials": int}  # fmt: skip
+          "most": int, "sets": dict, "trials": int, "ensembles": list}  # fmt: skip
 _INJECT = {"name": str, "classes": list}
 _RESAMPLE = {"method": str, "target": int, "classes": list, "space": str}
 METRICS = ("macro_f1", "accuracy")
@@ -93,7 +93,7 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
         folds=at.get("folds", 0),
         look=at.get("look", False),
         arms=arms,
-        blends=tuple(_blends(content, names, anywhere, where)),
+        blends=tuple(_blends(content, at, names, anywhere, where)),
         memory=content.get("memory", False),
         against=against,
     )
@@ -216,8 +216,12 @@ def _title(resample: Mapping[str, Any]) -> str:
     return "-".join(str(part) for part in parts if part is not None)
 
 
-def _blends(content: dict, arms: list[str], anywhere: set[str], where: str) -> Iterator[Blend]:
-    """The ensembles whose arms are all there at this scale."""
+def _blends(content: dict, at: dict, arms: list[str], anywhere: set[str], where: str) -> Iterator[Blend]:
+    """The ensembles of this scale whose arms are all there."""
+    names = [each.get("name") for each in content.get("ensemble", [])]
+    for name in (kept := at.get("ensembles", names)):
+        if name not in names:
+            raise unknown_name(f"ensemble of {where}", str(name), names)
     for each in content.get("ensemble", []):
         check_keys(each, _ENSEMBLE, f"{where}, ensemble", needed=("name", "of"))
         here = f"{where}, ensemble {each['name']}"
@@ -225,5 +229,5 @@ def _blends(content: dict, arms: list[str], anywhere: set[str], where: str) -> I
         for name in each["of"]:
             if name not in anywhere:
                 raise unknown_name(f"arm of {here}", name, anywhere)
-        if set(each["of"]) <= set(arms):
+        if each["name"] in kept and set(each["of"]) <= set(arms):
             yield Blend(**{**each, "of": tuple(each["of"])})

@@ -210,15 +210,13 @@ def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> 
     rows = []
     for one in published(study.name):
         ours = lines.get(one.arm)
-        if ours is None and study.scale != "paper":
-            continue
         scores = ["" if value is None else f"{100 * value:.2f}" for value in (one.accuracy, one.macro_f1)]
         own = ["", "", ""]
         if ours is not None:
             own = [f"{ours['on'][0]} of {ours['on'][1]}"]
             mark = "LEAKY " if one.arm in leaky else ""
             own += [mark + _cell(ours["scores"][metric]) for metric in ("accuracy", "macro_f1")]
-        rows.append([one.published, one.wrong, one.source, one.split, *scores, *own])
+        rows.append([one.published, one.wrong, one.source, one.split, one.beside, *scores, *own])
     if not rows:
         return
     yield Heading("Published and ours")
@@ -232,13 +230,19 @@ def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> 
         "what is wrong with it",
         "source",
         "its split",
+        "also published",
         "accuracy",
         "macro-F1",
         "ours is of",
         "our accuracy",
         "our macro-F1",
     ]
-    yield Table(heads, rows, "Per cent. No macro-F1 where none was published.", left=4)
+    yield Table(
+        heads,
+        rows,
+        "Per cent. No macro-F1 where none was published; nothing of ours where this scale has no such arm.",
+        left=5,
+    )
 
 
 def _curves(gathered: Gathered, ranked: Sequence[str], leaky: set[str]) -> Iterator[Block]:

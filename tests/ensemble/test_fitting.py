@@ -101,6 +101,10 @@ def test_logit_adjustment_undoes_a_prior_and_leaves_a_balanced_set_alone() -> No
     assert adjusted > plain_score + 0.005
     tried = [macro(np.log(softmax(logits[0])) + s * rarity) for s in logit_adjustment.STRENGTHS]
     assert adjusted == pytest.approx(max(tried), abs=2e-4)
+    # What prefers them by 1.2 already gets back to the same.
+    back = logit_adjustment.fit(logits + 1.2 * rarity, labels)["intercept"] / rarity
+    assert back[0] < 0
+    assert back[0] == pytest.approx(strength[0] - 1.2, abs=0.01)
     # Of classes of equal number it takes the same from each, so nothing changes.
     even = np.tile(np.arange(7, dtype=np.uint8), 300)
     said = (np.eye(7)[even] + rng.normal(size=(2_100, 7)))[None]

@@ -17,9 +17,9 @@ def test_every_published_score_has_an_arm_of_its_study() -> None:
         assert one.source
         assert one.wrong
         scores = [value for value in (one.accuracy, one.macro_f1) if value is not None]
-        assert scores
+        assert scores or "ms a frame" in one.more
         assert all(0 < value < 1 for value in scores)
-    assert len(published()) == 100
+    assert len(published()) == 108
     assert [one.accuracy for one in published("gaballa_tantawy_ensemble") if one.leaky] == [
         0.8597,
         0.8718,
