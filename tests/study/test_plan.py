@@ -212,3 +212,11 @@ def test_the_studies_are_whole(path: Path) -> None:
             method = arm.resample.get("method", "none")
             assert method in METHODS
     assert study.look, "the paper scale ends with the test part"
+
+
+def test_the_page_on_scaling_says_how_many_runs_there_are() -> None:
+    studies = [read_study(path, "paper") for path in STUDIES]
+    runs = sum(len(list(study.cells())) for study in studies)  # a search counts as one, as in the dry run
+    text = (Path(__file__).parents[2] / "docs/scaling.md").read_text()
+    assert f"All nine studies at scale paper are {runs} runs" in text
+    assert len(studies) == 9

@@ -17,6 +17,7 @@ from ensemble_fer.errors import MissingError, StoreError, UsageError
 from ensemble_fer.store import Store
 from ensemble_fer.study.costing import forecast
 from ensemble_fer.study.making import score_cell
+from ensemble_fer.study.plan import Study
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import last_rows, run_study
 from ensemble_fer.study.workers import LOST, pool_of
@@ -48,11 +49,18 @@ look = true
 """
 
 
-def test_all_of_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "little.toml").write_text(FILE)
-    store, study = Store(tmp_path / "store"), read_study(tmp_path / "little.toml")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Study, dict, list[dict]]:
+    """The study made by one process: its store, what came of it, and the rows as they were told."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "little.toml").write_text(FILE)
+    store, study = Store(folder / "store"), read_study(folder / "little.toml")
     told: list[dict] = []
-    found = run_study(store, study, threads=1, quiet=True, report=told.append)
+    return store, study, run_study(store, study, threads=1, quiet=True, report=told.append), told
+
+
+def test_all_of_it_once(alone: tuple[Store, Study, dict, list[dict]], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, study, found, told = alone
     assert [row["of"] for row in found["rows"]] == [
         "balanced/none", "balanced/ros", "schedules/cosine", "schedules/constant", "on", "pair"
     ]  # fmt: skip
@@ -87,10 +95,8 @@ def test_a_failure_is_written_down_and_the_rest_is_made(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_several_processes_make_the_same(tmp_path: Path) -> None:
-    (tmp_path / "little.toml").write_text(FILE)
-    study = read_study(tmp_path / "little.toml")
-    alone = run_study(Store(tmp_path / "a"), study, threads=1, quiet=True)
+def test_several_processes_make_the_same(alone: tuple[Store, Study, dict, list[dict]], tmp_path: Path) -> None:
+    _, study, one, _ = alone
     together = run_study(Store(tmp_path / "b"), study, jobs=2, threads=1, quiet=True)
 
     def said(found: dict) -> list:
@@ -99,7 +105,7 @@ def test_several_processes_make_the_same(tmp_path: Path) -> None:
             for row in found["rows"]
         ]
 
-    assert said(together) == said(alone)
+    assert said(together) == said(one)
     with pytest.raises(UsageError, match="jobs 0"):
         run_study(Store(tmp_path / "a"), study, jobs=0)
 

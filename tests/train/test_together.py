@@ -38,7 +38,7 @@ def build(dropout=0.0):
     )
 """
 SHORT = Recipe(
-    epochs=3, epoch_rows=200, batch_size=33, augmentation="light", mixup=0.4, loss="weighted", schedule="plateau",
+    epochs=2, epoch_rows=100, batch_size=33, augmentation="light", mixup=0.4, loss="weighted", schedule="plateau",
     optimizer="nesterov", learning_rate=0.01, ema=0.9, precision="float32",
 )  # fmt: skip
 COMMAND = """
@@ -49,7 +49,7 @@ from ensemble_fer.train import train
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell has begun with &
-    train(Store(sys.argv[1]), Recipe(epochs=15, epoch_rows=400, batch_size=16, precision="float32"), threads=2,
+    train(Store(sys.argv[1]), Recipe(epochs=8, epoch_rows=240, batch_size=16, precision="float32"), threads=2,
           processes=2, quiet=True)
 """
 
@@ -123,12 +123,12 @@ def test_ctrl_c_ends_all_after_one_step_and_the_same_call_goes_on(prepared: Stor
     (history,) = prepared.root.glob("unfinished/*/history.jsonl")
     kept = history.read_text().splitlines()
     epochs = len(kept)
-    assert 1 <= epochs < 15
-    recipe = Recipe(epochs=15, epoch_rows=400, batch_size=16, precision="float32")
+    assert 1 <= epochs < 8
+    recipe = Recipe(epochs=8, epoch_rows=240, batch_size=16, precision="float32")
     made = train(prepared, recipe, threads=2, processes=2, quiet=True)
     assert made.file("history.jsonl").read_text().splitlines()[:epochs] == kept
-    assert made.metrics["epochs"] == 15
-    assert made.metrics["steps"] == 15 * 25
+    assert made.metrics["epochs"] == 8
+    assert made.metrics["steps"] == 8 * 15
 
 
 def test_a_killed_process_ends_the_training_with_a_reason(begun: subprocess.Popen) -> None:

@@ -64,7 +64,7 @@ def ended_well(name: str, root: Path, former: dict, after: dict, where: object) 
 def test_kills_leave_nothing_corrupt(states: dict[str, tuple[Path, float, dict]], tmp_path: Path) -> None:
     """300 kills over eight commands."""
     names = list(COMMANDS)
-    for number, rng in cases("kills", 300, quick=3):
+    for number, rng in cases("kills", 300, quick=2):
         name = names[int(rng.integers(len(names)))]
         before, seconds, after = states[name]
         root = Path(shutil.copytree(before, tmp_path / f"{number}"))
@@ -79,7 +79,7 @@ def test_kills_leave_nothing_corrupt(states: dict[str, tuple[Path, float, dict]]
 def test_interruptions_end_soon_and_lose_nothing(states: dict[str, tuple[Path, float, dict]], tmp_path: Path) -> None:
     """100 of Ctrl-C and TERM: 130 within five seconds, or done before."""
     names = list(COMMANDS)
-    for number, rng in cases("interruptions", 100, quick=3):
+    for number, rng in cases("interruptions", 100, quick=2):
         name = names[int(rng.integers(len(names)))]
         before, seconds, after = states[name]
         root = Path(shutil.copytree(before, tmp_path / f"{number}"))
