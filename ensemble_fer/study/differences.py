@@ -64,6 +64,8 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
         also has ``p``, of the bootstrap over photographs and, where there are several, seeds, ``p_holm``, adjusted over
         the arms for each metric by itself, and ``verdict``: better, worse, or undecided at 5 %. ``on`` is what was
         scored: its part and split, and a number that is the same for arms that were scored on the same rows.
+        ``beside``, of what ``study.pairs`` compares, has for the name of each other the same as ``differences``,
+        adjusted over the pairs.
     """
     names = list(dict.fromkeys(row["of"] for row in gathered.rows))
     said = {of: predictions_of_arm(study, gathered, of) for of in names}
@@ -87,12 +89,23 @@ def differences(study: Study, gathered: Gathered, *, n_boot: int = N_BOOT, seed:
         if base and of != study.against and len(own) == len(base) and part == _same_rows(base[0], parts):
             line["differences"] = draws.differences(own, base)
         found.append(line)
-    for metric in SAID_OF:
-        compared = [line["differences"][metric] for line in found if "differences" in line]
-        for one, p in zip(compared, holm([one["p"] for one in compared]), strict=True):
-            one["p_holm"] = p
-            one["verdict"] = "undecided" if p >= LEVEL else "better" if one["value"] > 0 else "worse"
+    _judge([line["differences"] for line in found if "differences" in line])
+    lines = {line["of"]: line for line in found}
+    pairs = [
+        lines[a].setdefault("beside", {}).setdefault(b, draws.differences(said[a], said[b]))
+        for a, b in study.pairs
+        if a in lines and b in lines and lines[a]["on"] == lines[b]["on"] and len(said[a]) == len(said[b])
+    ]
+    _judge(pairs)
     return found
+
+
+def _judge(compared: Sequence[dict[str, dict]]) -> None:
+    """Of each metric p adjusted over all that is compared, and what it says."""
+    for metric in SAID_OF:
+        for one, p in zip(compared, holm([each[metric]["p"] for each in compared]), strict=True):
+            one[metric]["p_holm"] = p
+            one[metric]["verdict"] = "undecided" if p >= LEVEL else "better" if one[metric]["value"] > 0 else "worse"
 
 
 def _same_rows(said: Predictions, parts: list[Predictions]) -> int:

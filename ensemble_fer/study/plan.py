@@ -7,6 +7,7 @@ A study is a TOML file::
     system = "C"                                # which published system it carries
     metric = "macro_f1"                         # by which a later stage takes the best of an earlier one
     against = "balanced/none"                   # the arm with which all others are compared, row by row
+    pairs = [["tuned", "searched"]]             # and two with one another, the first beside the second
 
     [recipe]                                    # keys of Recipe, for every run
     model = "vggnet"
@@ -172,6 +173,8 @@ class Study:
         Whether each run is asked how much of its own training rows it knows.
     against : str
         The arm with which all others are compared, row by row; empty for none.
+    pairs : tuple of (str, str)
+        Arms and ensembles that are compared with one another too.
     """
 
     name: str
@@ -188,6 +191,7 @@ class Study:
     blends: tuple[Blend, ...]
     memory: bool = False
     against: str = ""
+    pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def leaky(self) -> bool:

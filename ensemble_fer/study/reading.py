@@ -26,7 +26,7 @@ from ensemble_fer.study.plan import DIVISIONS, SPACE_OF, Arm, Blend, Study
 SCALES = ("smoke", "small", "paper")
 BEST = "best of "
 _TOP = {"title": str, "asks": str, "system": str, "metric": str, "recipe": dict, "stage": list, "ensemble": list,
-        "scale": dict, "memory": bool, "against": str}  # fmt: skip
+        "scale": dict, "memory": bool, "against": str, "pairs": list}  # fmt: skip
 _STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": list, "scales": list, "leak": str,
           "combine": list, "aligned": bool, "inject": dict, "search": dict, "tuned": str}  # fmt: skip
 _ENSEMBLE = {"name": str, "of": list, "rule": str, "calibrate": str, "tta": str, "across_seeds": bool}
@@ -77,6 +77,8 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
     against = content.get("against", "")
     if against and against not in names:
         raise unknown_name(f"against of {where}", against, names)
+    blends = tuple(_blends(content, at, names, anywhere, where))
+    all_of_it = [*anywhere, *(each["name"] for each in content.get("ensemble", []))]
     others = [stage["inject"]["name"] for stage in content["stage"] if "inject" in stage]
     for name in at.get("sets", {}):
         if name not in others:
@@ -93,9 +95,10 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
         folds=at.get("folds", 0),
         look=at.get("look", False),
         arms=arms,
-        blends=tuple(_blends(content, at, names, anywhere, where)),
+        blends=blends,
         memory=content.get("memory", False),
         against=against,
+        pairs=tuple(_pairs(content.get("pairs", []), [*names, *(blend.name for blend in blends)], all_of_it, where)),
     )
     check_study(study, where)
     return study
@@ -231,3 +234,16 @@ def _blends(content: dict, at: dict, arms: list[str], anywhere: set[str], where:
                 raise unknown_name(f"arm of {here}", name, anywhere)
         if each["name"] in kept and set(each["of"]) <= set(arms):
             yield Blend(**{**each, "of": tuple(each["of"])})
+
+
+def _pairs(given: list, here: list[str], anywhere: list[str], where: str) -> Iterator[tuple[str, str]]:
+    """The pairs of which both are there at this scale."""
+    for each in given:
+        if not isinstance(each, list) or len(each) != 2:
+            raise UsageError(f"{where}: pairs has {each!r}; expected lists of two names.")
+        check_texts(each, f"{where}: pairs")
+        for name in each:
+            if name not in anywhere:
+                raise unknown_name(f"pairs of {where}", name, anywhere)
+        if set(each) <= set(here):
+            yield each[0], each[1]

@@ -13,6 +13,7 @@ import numpy as np
 from ensemble_fer.evaluate.counts import confusion
 from ensemble_fer.study import drawing
 from ensemble_fer.study.differences import SAID_OF, differences, predictions_of_arm
+from ensemble_fer.study.differences_report import TITLES, against_blocks, pairs_blocks
 from ensemble_fer.study.finding import known_studies
 from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.mistakes_report import mistakes_blocks
@@ -20,12 +21,6 @@ from ensemble_fer.study.page import Block, Code, Figure, Heading, Table, Text, t
 from ensemble_fer.study.plan import Study
 from ensemble_fer.study.published import published
 
-TITLES = {
-    "macro_f1": "macro-F1, %",
-    "disgust_f1": "Disgust F1, %",
-    "disgust_ap": "Disgust average precision, %",
-    "accuracy": "accuracy, %",
-}
 MATRICES = 6
 
 
@@ -70,7 +65,8 @@ def report_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
     yield Heading("Leaderboard")
     yield from _leaderboard(study, gathered, honest)
     if study.against:
-        yield from _against(study, lines)
+        yield from against_blocks(study, lines)
+    yield from pairs_blocks(study, lines)
     if leaky:
         yield Heading("LEAKY scores", 3)
         yield Text("Made wrong on purpose; they measure memory, are ranked with nothing, and exist only here.")
@@ -176,34 +172,6 @@ def _cell(one: dict) -> str:
 def _value(line: dict, metric: str) -> float:
     value = line["scores"][metric]["value"]
     return -1.0 if np.isnan(value) else value
-
-
-def _against(study: Study, lines: Sequence[dict]) -> Iterator[Block]:
-    compared = sorted(
-        (line for line in lines if "differences" in line), key=lambda line: -line["differences"]["macro_f1"]["value"]
-    )
-    if not compared:
-        return
-    yield Heading(f"Against {study.against}")
-    yield Text(
-        "Differences on the same rows, in points; p is of the bootstrap over photographs, adjusted after Holm over all "
-        f"{len(compared)} arms. What it leaves at 0.05 or above is undecided."
-        + (
-            " Each arm was trained with one seed: what another would change is not in the intervals."
-            if len(study.seeds) == 1
-            else ""
-        )
-    )
-    rows = [[line["of"], *(_difference(line["differences"][metric]) for metric in SAID_OF)] for line in compared]
-    yield Table(["arm", *TITLES.values()], rows)
-    drawn = [(line["of"], line["differences"]) for line in compared]
-    says = f"Differences from {study.against}: green is better, red worse, gray undecided."
-    yield Figure("differences", drawing.intervals_figure(drawn, TITLES, zero=True), says)
-
-
-def _difference(one: dict) -> str:
-    ends = f" [{100 * one['ci95'][0]:+.1f}, {100 * one['ci95'][1]:+.1f}]" if one["ci95"] else ""
-    return f"{100 * one['value']:+.1f}{ends}, p {one['p_holm']:.3f}: {one['verdict']}"
 
 
 def _beside_published(study: Study, lines: dict[str, dict], leaky: set[str]) -> Iterator[Block]:

@@ -81,6 +81,24 @@ def test_only_what_chance_cannot_do_is_better(monkeypatch: pytest.MonkeyPatch, t
         assert (low > 0 or high < 0) == (one["p"] < 0.05)
 
 
+def test_pairs_are_the_same_differences_from_another_arm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "folds.toml").write_text(FILE.replace("folds = 3", ""))
+    study = read_study(tmp_path / "folds.toml")
+    rng = np.random.default_rng(0)
+    arms = {of: [said(0, share, of, rng)] for of, share in {"data/none": 0.6, "a": 0.68, "b": 0.5}.items()}
+    monkeypatch.setattr(module, "predictions_of_arm", lambda study, gathered, of: arms[of])
+    gathered = Gathered([{"of": of} for of in arms], {})
+    lines = differences(replace(study, pairs=(("a", "b"), ("a", "gone"))), gathered, n_boot=300)
+    (line,) = [line for line in lines if "beside" in line]
+    assert line["of"] == "a"
+    against = {each["of"]: each for each in differences(replace(study, against="b"), gathered, n_boot=300)}
+    for metric, one in line["beside"]["b"].items():
+        same = against["a"]["differences"][metric]
+        assert (one["value"], one["ci95"], one["p"]) == (same["value"], same["ci95"], same["p"])
+        assert one["p_holm"] == one["p"], "of one pair"
+    assert line["beside"]["b"]["accuracy"]["verdict"] == "better"
+
+
 def test_folds_are_put_in_the_order_of_the_rows() -> None:
     whole = said(0, 0.6, "a", np.random.default_rng(1))
     order = np.random.default_rng(2).permutation(2100)

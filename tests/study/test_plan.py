@@ -102,6 +102,8 @@ def test_seeds_and_folds(tmp_path: Path) -> None:
         ("seeds = [0]", "seeds = [0]\nfolds = -3", "expected 3 or more"),
         ("seeds = [0]", 'seeds = [0]\nstages = ["schedule"]', "Did you mean 'schedules'"),
         ("seeds = [0]", "seeds = [0]\ntrials = 0", "trials = 0"),
+        ("[recipe]", 'pairs = [["pair", "balanced/non"]]\n[recipe]', "Did you mean 'balanced/none'"),
+        ("[recipe]", 'pairs = [["pair"]]\n[recipe]', "expected lists of two names"),
         ("seeds = [0]", 'seeds = [0]\nensembles = ["par"]', "Did you mean 'pair'"),
         ('data = "drawn:300"', 'data = "drawn:many"', "expected the name of a set, or drawn:N"),
         ("seeds = [0]", 'seeds = [0]\nsets = { affectnet = "drawn:x" }', "sets: affectnet = 'drawn:x'"),
