@@ -45,11 +45,12 @@ def _from_weights(said: Predictions, code: int, pieces: list[NDArray], groups: N
     # Precision is asked where recall grows: after the last row of each score that a row of the class has.
     ends = np.searchsorted(-scores, -np.unique(scores[wanted])[::-1], side="right")
     starts = np.concatenate([[0], ends[:-1]])
+    known = np.flatnonzero(wanted[: ends[-1]])
+    firsts = np.searchsorted(known, starts)
     found = []
     for piece in pieces:
-        weights = piece[:, groups[: ends[-1]]]
-        rows = np.add.reduceat(weights, starts, axis=1, dtype=np.int64).cumsum(axis=1)
-        gained = np.add.reduceat(weights * wanted[: ends[-1]], starts, axis=1, dtype=np.int64)
+        rows = np.add.reduceat(piece[:, groups[: ends[-1]]], starts, axis=1, dtype=np.int64).cumsum(axis=1)
+        gained = np.add.reduceat(piece[:, groups[known]], firsts, axis=1, dtype=np.int64)
         right = gained.cumsum(axis=1)
         found.append(ratio((gained * ratio(right, rows)).sum(axis=1), right[:, -1], np.nan))
     return np.concatenate(found)

@@ -123,16 +123,18 @@ class _Draws:
     def __init__(self, n_boot: int, seed: int) -> None:
         self.how = {"n_boot": n_boot, "seed": seed}
         self.counted: dict[int, NDArray] = {}
-        self.ranked: dict[int, NDArray] = {}
+        self.ranked: dict[int, tuple[float, NDArray]] = {}
 
     def counts(self, said: Predictions) -> NDArray:
         if id(said) not in self.counted:
             self.counted[id(said)] = count_draws(said, **self.how)
         return self.counted[id(said)]
 
-    def ranks(self, said: Predictions) -> NDArray:
+    def ranks(self, said: Predictions) -> tuple[float, NDArray]:
+        """Average precision, and its draws."""
         if id(said) not in self.ranked:
-            self.ranked[id(said)] = average_precision_draws(said, _RARE, **self.how)
+            draws = average_precision_draws(said, _RARE, **self.how)
+            self.ranked[id(said)] = average_precision(said, _RARE), draws
         return self.ranked[id(said)]
 
     def scores(self, own: Sequence[Predictions]) -> dict[str, dict]:
@@ -141,21 +143,22 @@ class _Draws:
         found = {}
         for metric in SAID_OF:
             if metric == _RANKED:
-                each, drawn = [average_precision(p, _RARE) for p in own], [self.ranks(p) for p in own]
+                each, drawn = zip(*(self.ranks(p) for p in own), strict=True)
             else:
                 each = [float(METRICS[metric](one)) for one in counts]
                 drawn = [METRICS[metric](self.counts(p)) for p in own]
             ends = [bounds for draws in drawn if (bounds := percentile_interval(draws)) is not None]
             middle = [float(np.mean(side)) for side in zip(*ends, strict=True)] if ends else None
-            found[metric] = {"value": float(np.mean(each)), "ci95": middle, "each": each}
+            found[metric] = {"value": float(np.mean(each)), "ci95": middle, "each": list(each)}
         return found
 
     def differences(self, own: Sequence[Predictions], base: Sequence[Predictions]) -> dict[str, dict]:
         """How much better an arm is than another, with the same seeds, on the same rows."""
         draws = paired_draws(own, base, _COUNTED, draw=self.counts, **self.how)
         pairs = list(zip(own, base, strict=True))
-        apart = np.stack([self.ranks(a) - self.ranks(b) for a, b in pairs], axis=1)
-        value = float(np.mean([average_precision(a, _RARE) - average_precision(b, _RARE) for a, b in pairs]))
+        ranks = [(self.ranks(a), self.ranks(b)) for a, b in pairs]
+        apart = np.stack([a[1] - b[1] for a, b in ranks], axis=1)
+        value = float(np.mean([a[0] - b[0] for a, b in ranks]))
         draws[_RANKED] = value, mean_of_drawn(apart, seed=self.how["seed"])
         return {
             metric: {

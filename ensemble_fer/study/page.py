@@ -68,11 +68,11 @@ body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; color: var(-
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; } h2 { margin: 2.4rem 0 .6rem; font-size: 1.3rem; }
 h3 { margin: 1.6rem 0 .4rem; font-size: 1.05rem; }
 p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .88rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .32rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: right; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .32rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: right; }
 th { font-weight: 600; border-bottom: 2px solid var(--ink); vertical-align: bottom; white-space: normal; }
-th.l, td.l { text-align: left; } td.l { white-space: normal; min-width: 9rem; } td.leaky { color: var(--leak); }
-td.long { white-space: normal; min-width: 12rem; }
+th.l, td.l { text-align: left; } td.l { white-space: normal; min-width: 7.2rem; } td.leaky { color: var(--leak); }
+td.long { white-space: normal; min-width: 10rem; }
 tr:hover td { background: #f5f7fa; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 pre { background: #f5f7fa; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; }
