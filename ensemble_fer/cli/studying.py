@@ -21,24 +21,22 @@ def add_to(app: typer.Typer) -> None:
 
 def list_studies(as_json: JsonOption = False, store: StoreOption = DEFAULT_STORE) -> None:
     """What studies there are, what each asks, and how much of it at scale small is in the store."""
-    from ensemble_fer.study.cells import cells_of
+    from ensemble_fer.study.done import done_cells
     from ensemble_fer.study.finding import known_studies
     from ensemble_fer.study.reading import read_study
 
     known = {name: read_study(path, "small") for name, path in known_studies().items()}
-    names = {name: [cell.name for cell in cells_of(study) if not cell.worker] for name, study in known.items()}
     opened = open_store(store)
-    there = {name for kind in ("run", "ensemble", "predictions", "tuning") for name in opened.refs(kind)}
-    done = {name: sum(cell in there for cell in cells) for name, cells in names.items()}
+    done = {name: done_cells(opened, study) for name, study in known.items()}
     if as_json:
         print_json(
             {
-                name: {"title": study.title, "asks": study.asks, "small": len(names[name]), "done": done[name]}
+                name: {"title": study.title, "asks": study.asks, "small": done[name][1], "done": done[name][0]}
                 for name, study in known.items()
             }
         )
         return
-    rows = [[name, study.asks, len(names[name]), done[name]] for name, study in known.items()]
+    rows = [[name, study.asks, done[name][1], done[name][0]] for name, study in known.items()]
     print_table("", ["study", "asks", "runs at small", "done"], rows)
 
 

@@ -7,13 +7,12 @@ from functools import lru_cache
 from ensemble_fer.config import Recipe, resolve_recipe
 from ensemble_fer.data.importing import load_faces
 from ensemble_fer.data.synthetic import TRAINING_COUNTS, class_counts
-from ensemble_fer.errors import EnsembleFerError
 from ensemble_fer.models import build
 from ensemble_fer.models.cost import flops
 from ensemble_fer.resample.planning import plan
 from ensemble_fer.store import Store
-from ensemble_fer.study.cells import Cell, cells_of
-from ensemble_fer.study.making import drawn_name
+from ensemble_fer.study.cells import cells_of
+from ensemble_fer.study.done import is_done
 from ensemble_fer.study.plan import DRAWN, Arm, Study
 from ensemble_fer.study.searching import trials_of
 from ensemble_fer.train.loop import steps_of
@@ -26,8 +25,6 @@ TIMED_FACES, REPEATS = 8, 2
 SLOW = 0.5
 """Seconds of a step of so few faces from which whole batches take too long to be timed."""
 PIXELS = 48 * 48
-_OTHERS = ("resampling", "weights", "split")
-"""Keys of a kept recipe that say otherwise what was asked."""
 
 
 def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> dict:
@@ -53,7 +50,7 @@ def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> 
     cells = [cell for cell in cells_of(study) if not cell.worker]
     for arm in study.arms:
         own = [cell for cell in cells if cell.what is arm]
-        done = sum(_is_done(store, study, cell, searches if arm.search else known) for cell in own)
+        done = sum(is_done(store, study, cell, searches if arm.search else known) for cell in own)
         recipe = resolve_recipe(**arm.recipe)
         rows = _rows(study, arm, counts)
         # Of a search all its trials, as if none were cut short.
@@ -83,26 +80,6 @@ def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> 
         "hours": sum(arm["hours"] for arm in arms),
         "arms": arms,
     }
-
-
-def _is_done(store: Store, study: Study, cell: Cell, known: dict[str, str]) -> bool:
-    """Whether the store has this run, of this recipe and set; of what takes its recipe from others only the name."""
-    arm = cell.what
-    if cell.name not in known or not isinstance(arm, Arm) or arm.search:
-        return cell.name in known
-    try:
-        made = store.by_id("run", known[cell.name])
-    except EnsembleFerError:
-        return False
-    same = True
-    if not (arm.inject or arm.aligned or arm.leak):
-        data = store.refs("data").get(drawn_name(study.data))
-        same = made.inputs[0] == data
-    if arm.tuned or arm.start or arm.combine:
-        return same
-    asked = resolve_recipe(**{**arm.recipe, "seed": cell.seed, "split": cell.split}).to_dict()
-    kept = {"kept_epoch": Recipe.kept_epoch, **made.spec["recipe"]}
-    return same and all(kept.get(key) == value for key, value in asked.items() if key not in _OTHERS)
 
 
 def _counts(store: Store, study: Study) -> list[int]:

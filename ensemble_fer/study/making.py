@@ -22,7 +22,7 @@ from ensemble_fer.resample import SearchOptions, make_resampling
 from ensemble_fer.store import Artifact, Store, need_data
 from ensemble_fer.study.cells import SEARCH, Cell
 from ensemble_fer.study.leaking import fuse_leaky, leaky_data, memory
-from ensemble_fer.study.plan import DRAWN, Arm, Blend, Study
+from ensemble_fer.study.plan import DRAWN, Arm, Blend, Study, drawn_name
 from ensemble_fer.study.searching import chosen, search_recipe
 from ensemble_fer.train import train
 from ensemble_fer.train.finetuning import finetuning_recipe
@@ -110,13 +110,6 @@ def set_of(store: Store, name: str, seed: int = 0) -> Artifact:
     if not count.isdecimal():
         raise UsageError(f"data {name!r}: expected the name of a set, or {DRAWN}N for N drawn faces.")
     return synth_data(store, rows=int(count), seed=seed, name=drawn_name(name, seed))
-
-
-def drawn_name(name: str, seed: int = 0) -> str:
-    """What the set ``drawn:N`` is called in a store; the name of any other set as it is."""
-    if not name.startswith(DRAWN):
-        return name
-    return f"drawn-{name.removeprefix(DRAWN)}" + (f"-{seed}" if seed else "")
 
 
 def _trained(store: Store, study: Study, data: Artifact, cell: Cell, before: list[dict], means: Means) -> Artifact:

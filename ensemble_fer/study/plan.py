@@ -236,3 +236,10 @@ class Study:
         if len(whole) > LONGEST:  # of a long grid: what is cut off stands in a digest
             whole = f"{whole[: LONGEST - 9]}.{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
         return f"{whole}-s{seed}{fold}"
+
+
+def drawn_name(name: str, seed: int = 0) -> str:
+    """What the set ``drawn:N`` is called in a store; the name of any other set as it is."""
+    if not name.startswith(DRAWN):
+        return name
+    return f"drawn-{name.removeprefix(DRAWN)}" + (f"-{seed}" if seed else "")

@@ -71,7 +71,7 @@ def test_the_list_and_unknown_names(tmp_path: Path) -> None:
     listed = json.loads(run("study", "list", "--json", "--store", tmp_path).stdout)
     assert sorted(listed) == [path.stem for path in STUDIES]
     assert {one["done"] for one in listed.values()} == {0}
-    assert listed["imbalance_lab"]["small"] == 20 * 5
+    assert listed["imbalance_lab"]["small"] == 24 * 5
     wrong = run("study", "run", "khaireddin_vgnet", "--store", tmp_path)
     assert wrong.exit_code == 2
     assert "khaireddin_vggnet" in wrong.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,9 @@ def test_the_studies_are_whole(path: Path) -> None:
     for word in ("command:", "device:", "duration:", "result:"):
         assert f"\n# {word}" in text
     assert f"ensemble-fer study run {path.stem}" in text
+    result = re.search(r"^# result: +(.*)$", text, re.MULTILINE)
+    assert result
+    assert result[1].startswith("none is kept") or (path.parents[1] / result[1]).is_file(), result[1]
     for scale in SCALES:
         study = read_study(path, scale)
         cells = cells_of(study)

@@ -16,6 +16,7 @@ from ensemble_fer.config import Recipe
 from ensemble_fer.errors import MissingError, StoreError, UsageError
 from ensemble_fer.store import Store
 from ensemble_fer.study.costing import forecast
+from ensemble_fer.study.done import done_cells
 from ensemble_fer.study.making import score_cell
 from ensemble_fer.study.plan import Study
 from ensemble_fer.study.reading import read_study
@@ -212,6 +213,7 @@ def test_what_was_made_for_another_file_is_not_taken_for_this_one(tmp_path: Path
     for old, new in (("epochs = 1", "epochs = 2"), ("drawn:400", "drawn:300")):
         path.write_text(one.replace("look = true", "").replace(old, new))
         assert forecast(store, read_study(path))["done"] == 0, new
+        assert done_cells(store, read_study(path)) == (0, 1), new
         with pytest.raises(MissingError, match="asks for other runs"):
             last_rows(store, read_study(path))
 
