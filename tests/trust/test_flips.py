@@ -42,12 +42,32 @@ def use(store: Store, path: Path) -> None:
         artifact.file(rest[0])
 
 
-def test_every_flip_is_noticed_and_named(kept: Store) -> None:
-    """1,000 flips over all files: manifests, names, faces, splits, resamplings, weights."""
-    # Not the log of looks, which is lines, and the faces that were seen, which are looked up by what they are.
+def files_of(kept: Store) -> list[Path]:
+    """Not the log of looks, which is lines, and the faces that were seen, which are looked up by what they are."""
     own = {kept.root / "looks.jsonl", *(kept.root / "seen").rglob("*")}
     files = sorted(path for path in kept.root.rglob("*") if path.is_file() and path not in own)
     assert len({path.relative_to(kept.root).parts[0] for path in files}) >= 5
+    return [path for path in files if path.relative_to(kept.root).parts[0] != "locks"]
+
+
+def test_every_file_that_vanished_is_noticed_and_named(kept: Store, tmp_path: Path) -> None:
+    for path in files_of(kept):
+        moved = path.replace(tmp_path / "away")
+        try:
+            with pytest.raises(EnsembleFerError) as noticed:
+                use(kept, path)
+            assert path.name in str(noticed.value) or path.parent.name in str(noticed.value), path
+            problems = check_store(kept)["problems"]
+            # A name that is gone leaves an artifact without one, which is nothing wrong.
+            assert problems or path.parent.parent.name == "refs", path
+        finally:
+            moved.replace(path)
+    assert check_store(kept)["problems"] == []
+
+
+def test_every_flip_is_noticed_and_named(kept: Store) -> None:
+    """1,000 flips over all files: manifests, names, faces, splits, resamplings, weights."""
+    files = files_of(kept)
     for number, rng in cases("flips", 1000, quick=150):
         path = files[int(rng.integers(len(files)))]
         content = path.read_bytes()
