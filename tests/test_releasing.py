@@ -18,14 +18,14 @@ from ensemble_fer.releasing import FOLDER, release
 from ensemble_fer.store import Store
 from ensemble_fer.types import softmax
 
-RECIPE = 'model = "compact"\nresampling = "{}"\nseed = {}\nepochs = 1\nepoch_rows = 1280\n'
+RECIPE = 'model = "compact"\nresampling = "{}"\nseed = {}\nepochs = 1\nepoch_rows = 256\n'
 
 
 def test_all_of_it_from_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What an hour of training would make true.
     monkeypatch.setattr(exporting, "MOST_LOST", 1.0)
     store, folder = Store(tmp_path / "store"), tmp_path / "released"
-    data = synth_data(store, rows=2000)
+    data = synth_data(store, rows=1300)
     (folder / "recipes").mkdir(parents=True)
     for method, seed in (("none", 0), ("ros", 1)):
         (folder / "recipes" / f"{method}.toml").write_text(RECIPE.format(method, seed))

@@ -75,7 +75,8 @@ def test_requests_that_make_no_sense(store: Store, wrong: dict) -> None:
         bench(store, **given)
 
 
-def test_the_command_gives_rows_and_a_picture(store: Store, tmp_path: Path) -> None:
+def test_the_command_gives_rows_and_a_picture(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benching, "BLOCKS", 1)
     given = [
         "bench",
         "--members",
