@@ -136,6 +136,10 @@ def _problem_of(manifest: Any, kind: str, identity: str) -> str:
         whole = isinstance(listed, dict) and isinstance(listed.get("size"), int)
         if not whole or not isinstance(listed.get("sha256"), str):
             return f"file {name!r} is listed without size or sha256"
+        if name in ("", ".", "..") or not set("/\\\0").isdisjoint(name):
+            return f"it lists {name!r}, which is no file of its folder"
+    if not all(isinstance(each, str) for each in manifest["inputs"]):
+        return "its inputs are no ids"
     own = artifact_id(manifest["kind"], manifest["spec"], manifest["inputs"])
     if (manifest["id"], manifest["kind"], own) != (identity, kind, identity):
         return f"kind, spec and inputs give {manifest['kind']} {own}; expected {kind} {identity}"

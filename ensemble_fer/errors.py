@@ -63,6 +63,15 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
+def brief(value: object) -> str:
+    """A value of a file for a message, 80 characters at most; Python does not write numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__} too long to be written"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 _NAMES, _LETTERS = 8, 40
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ensemble_fer.errors import EnsembleFerError, StoreError
 from ensemble_fer.locking import remove_left
 from ensemble_fer.scoring import find_source
-from ensemble_fer.store import KINDS, Artifact, Store
+from ensemble_fer.store import KINDS, Artifact, Store, check_name
 
 LISTED = ("run", "ensemble", "tuning")
 # Goes with what it was made from.
@@ -34,7 +34,7 @@ def list_runs(store: Store) -> list[dict]:
     for kind in LISTED:
         for artifact in store.all(kind):
             metrics, tuned = artifact.metrics, artifact.spec.get("tunes", {})
-            recipe = artifact.spec.get("recipe", tuned)
+            recipe, best = artifact.spec.get("recipe", tuned), metrics.get("best") or {}
             rows.append(
                 {
                     "id": artifact.id,
@@ -44,8 +44,8 @@ def list_runs(store: Store) -> list[dict]:
                     "resampling": recipe.get("resampling"),
                     "split": recipe.get("split"),
                     "seed": recipe.get("seed"),
-                    "macro_f1": metrics["best"]["value"] if tuned else (metrics.get("select") or {}).get("macro_f1"),
-                    "seconds": metrics["trial_seconds"] if tuned else artifact.manifest["seconds"],
+                    "macro_f1": best.get("value") if tuned else (metrics.get("select") or {}).get("macro_f1"),
+                    "seconds": metrics.get("trial_seconds") if tuned else artifact.manifest["seconds"],
                     "created": artifact.manifest["created"],
                 }
             )
@@ -102,11 +102,12 @@ def remove_study(store: Store, name: str) -> tuple[list[Artifact], list[Path]]:
     """
     from ensemble_fer.tune.storage import is_alive
 
+    check_name(name)  # it may come from a manifest that somebody else wrote, and folders are removed
     folders = [store.root / "tune" / name, store.root / "unfinished" / f"tune-{name}"]
     workers = [token for folder in folders for token in folder.glob("*workers/[!.]*")]
     if any(is_alive(token.parent, token.name) for token in workers):
         raise EnsembleFerError(f"study {name} is being searched. Interrupt that first; nothing was removed.")
-    results = [artifact for artifact in store.all("tuning") if artifact.spec["study"] == name]
+    results = [artifact for artifact in store.all("tuning") if artifact.spec.get("study") == name]
     for artifact in results:
         store.remove("tuning", artifact.id)
     here = [folder for folder in folders if folder.is_dir()]
@@ -138,7 +139,7 @@ def remove_listed(store: Store, name: str) -> tuple[list[Artifact], list[Path]]:
         return remove_study(store, own)
     found = find_source(store, name, LISTED)
     if found.kind == "tuning":
-        return remove_study(store, found.spec["study"])
+        return remove_study(store, str(found.spec.get("study", "")))
     return remove_source(store, f"{found.kind}:{found.id}"), []
 
 
@@ -213,7 +214,7 @@ def clean_store(store: Store, *, unfinished: bool = False) -> dict:
 
 def _open_studies(store: Store) -> list[Path]:
     """Folders of studies that have left no result yet."""
-    done = {artifact.spec["study"] for artifact in store.all("tuning")}
+    done = {artifact.spec.get("study") for artifact in store.all("tuning")}
     return [folder for folder in _folders(store.root / "tune") if folder.name not in done]
 
 

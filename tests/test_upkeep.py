@@ -137,6 +137,23 @@ def test_a_study_that_is_being_searched_stays(store: Store) -> None:
     assert remove_listed(store, "mine")[0] == [result]
 
 
+def test_a_manifest_of_somebody_else_removes_nothing_outside(store: Store) -> None:
+    victim = store.root.parent / "victim"
+    (victim / "kept").mkdir(parents=True)
+    for number, study in enumerate(("../../victim", str(victim), "..", "")):
+        store.put("tuning", {"study": study}, [], lambda folder: {}, name=f"bad{number}")
+        with pytest.raises(UsageError, match="cannot be a name"):
+            remove_listed(store, f"bad{number}")
+    assert (victim / "kept").is_dir()
+    assert (store.root / "tuning").is_dir()
+
+
+def test_a_search_of_another_version_is_listed(store: Store) -> None:
+    store.put("tuning", {"tunes": {"model": "compact"}}, [], lambda folder: {}, name="old")
+    (row,) = list_runs(store)
+    assert (row["name"], row["model"], row["macro_f1"], row["seconds"]) == ("old", "compact", None, None)
+
+
 def test_a_run_without_a_select_part_is_listed(store: Store) -> None:
     store.put("run", {"recipe": {"train_on": "train+select"}}, [], lambda folder: {"select": None})
     assert list_runs(store)[0]["macro_f1"] is None

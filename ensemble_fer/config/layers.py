@@ -10,7 +10,8 @@ from typing import Any
 
 from ensemble_fer.config.choices import defaults_of
 from ensemble_fer.config.recipe import KEYS, Recipe
-from ensemble_fer.errors import MissingError, UsageError, unknown_name
+from ensemble_fer.errors import MissingError, UsageError, brief, unknown_name
+from ensemble_fer.files import read_toml
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,9 @@ def parse_flag(text: str) -> dict[str, Any]:
 def read_recipe(file: str | Path) -> dict[str, Any]:
     """The keys of a recipe file, their names and types checked."""
     try:
-        content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        content = read_toml(file)
     except FileNotFoundError as error:
         raise MissingError(f"there is no recipe file {file}. Write one with:  ensemble-fer config show") from error
-    except (ValueError, RecursionError) as error:  # numbers and nesting without end are neither
-        raise UsageError(f"{file} is not TOML: {error}.") from error
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     return _check_keys(content, str(file))
 
 
@@ -144,6 +141,7 @@ def _check_keys(content: dict[str, Any], where: str) -> dict[str, Any]:
         kind = KEYS[key]
         if kind is float and type(value) is int and abs(value) < 2**53:
             content[key] = value = float(value)
-        if type(value) is not kind:
-            raise UsageError(f"{key} = {value!r} in {where}: expected {kind.__name__}, found {type(value).__name__}.")
+        if type(value) is not kind or (kind is int and not -(2**63) <= value < 2**63):
+            found = type(value).__name__ if type(value) is not kind else "one beyond 64 bits"
+            raise UsageError(f"{key} = {brief(value)} in {where}: expected {kind.__name__}, found {found}.")
     return content

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import MissingError, UsageError, unknown_name
+from ensemble_fer.files import read_toml
 from ensemble_fer.study.checking import (
     check_classes,
     check_keys,
@@ -25,6 +26,8 @@ from ensemble_fer.study.plan import DIVISIONS, SPACE_OF, Arm, Blend, Study
 
 SCALES = ("smoke", "small", "paper")
 BEST = "best of "
+MOST_ARMS = 1000
+"""Of a stage."""
 _TOP = {"title": str, "asks": str, "system": str, "metric": str, "recipe": dict, "stage": list, "ensemble": list,
         "scale": dict, "memory": bool, "against": str, "pairs": list}  # fmt: skip
 _STAGE = {"name": str, "start": str, "recipe": dict, "grid": dict, "resample": list, "scales": list, "leak": str,
@@ -49,13 +52,9 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
     """
     path = Path(file)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except FileNotFoundError as error:
         raise MissingError(f"there is no study file {path}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     where = str(path)
     check_keys(content, _TOP, where, needed=("title", "asks", "stage", "scale"))
     scales = content["scale"]
@@ -152,6 +151,9 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
         if "resample" in stage:
             methods = _kept("method", [each.get("method") for each in resamplings], at.get("keep", {}), used)
             resamplings = [each for each in resamplings if each.get("method") in methods]
+        count = math.prod(len(values) for values in grid.values()) * len(resamplings)
+        if count > MOST_ARMS:
+            raise UsageError(f"{here} has {count:,} combinations; expected at most {MOST_ARMS:,}. Search some of them.")
         for chosen in itertools.product(*grid.values()):
             values = dict(zip(grid, chosen, strict=True))
             check_keys(values, dict.fromkeys(Recipe.__dataclass_fields__, object), f"{here}, grid")

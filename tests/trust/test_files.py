@@ -17,9 +17,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 
+from ensemble_fer.artifact import _digest_of
 from ensemble_fer.config import resolve_recipe
+from ensemble_fer.config.layers import parse_flag
 from ensemble_fer.data.npz import read_npz
-from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
 from ensemble_fer.export.session import METADATA, open_graph
 from ensemble_fer.files import load_arrays
@@ -249,6 +251,28 @@ def test_recipes_and_studies_are_read_or_refused(tmp_path: Path) -> None:
             answered(lambda: resolve_recipe(path))
 
 
+def test_toml_that_would_take_gigabytes_or_cannot_be_said_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
+    huge = "0x" + "f" * 5000
+    for content, reason in (
+        (".".join("a" * 20_000) + " = 1", "a line of more than"),
+        ("# a\n" * 50_000, "more than 100,000 bytes"),
+        (f"epochs = {huge[:1900]}", "beyond 64 bits"),
+        (f"epochs = [{{ a = {huge[:1900]} }}]", "beyond 64 bits"),
+    ):
+        path.write_text(content)
+        with within_memory(200):
+            for read in (resolve_recipe, read_study):
+                with pytest.raises(UsageError, match=reason):
+                    read(path)
+    with pytest.raises(UsageError, match=r"epochs = an? .*too long to be written in --set: expected int"):
+        parse_flag(f"epochs={huge}")
+    grid = "[[stage]]\nname='a'\ngrid={seed=%s, epochs=%s, batch_size=%s}" % ((str(list(range(1, 21))),) * 3)
+    path.write_text(f"title='t'\nasks='a'\n{grid}\n[scale.smoke]\ndata='drawn:9'\nseeds=[0]")
+    with pytest.raises(UsageError, match="8,000 combinations"):
+        read_study(path)
+
+
 def test_manifests_are_read_or_refused(tmp_path: Path) -> None:
     """1,000 mutated manifests, and names that climb out of the store."""
     store = Store(tmp_path / "store")
@@ -267,10 +291,12 @@ def test_manifests_are_read_or_refused(tmp_path: Path) -> None:
         found = answered(lambda: store.get("run", "one"))
         if isinstance(found, Artifact):
             assert json.loads(manifest.read_bytes()) == whole, "a change that was not noticed"
-    for name in ("../../../outside.txt", str(tmp_path / "outside.txt")):
+    for name in ("../../../outside.txt", str(tmp_path / "outside.txt"), "..", ""):
         lying = {**whole, "files": {name: whole["files"]["file.txt"]}}
-        manifest.write_text(json.dumps(lying))
-        assert answered(lambda: store.get("run", "one")) is None
+        for digest in ({}, {"digest": _digest_of(lying)}):
+            manifest.write_text(json.dumps({key: lying[key] for key in lying if key != "digest"} | digest))
+            with pytest.raises(StoreError, match="which is no file of its folder"):
+                store.get("run", "one")
     manifest.write_bytes(content)
     assert store.get("run", "one").metrics == {"score": 0.5}
     shutil.rmtree(store.root)
