@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LINES = 1000
+
 
 class EnsembleFerError(Exception):
     """Base of all errors of this package; the work could not be done (exit code 1)."""
@@ -35,7 +37,7 @@ class BadData(EnsembleFerError):
     source : str
         What was being read.
     problems : list of str
-        One line a bad row, each naming its place and the reason.
+        One line a bad row, each naming its place and the reason; a thousand of them and the last are in the message.
     hint : str
         What to do about it.
     """
@@ -43,7 +45,9 @@ class BadData(EnsembleFerError):
     def __init__(self, source: str, problems: list[str], hint: str = "") -> None:
         self.source, self.problems, self.hint = source, problems, hint
         count = f"{len(problems)} bad row{'s' if len(problems) != 1 else ''} in {source}:"
-        super().__init__("\n".join([count, *problems, *([hint] if hint else [])]))
+        rest = len(problems) - _LINES
+        more = [f"and {rest:,} more", problems[-1]] if rest > 0 else []
+        super().__init__("\n".join([count, *problems[:_LINES], *more, *([hint] if hint else [])]))
 
 
 class SplitMisuse(EnsembleFerError):

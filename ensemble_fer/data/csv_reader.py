@@ -22,6 +22,7 @@ from ensemble_fer.runtime import progress
 COLUMNS = ("emotion", "usage", "pixels")
 # 2,304 pixels of 3 digits are 9.2 KB; a longer line than this is not a face, and is not held in memory.
 LONGEST_LINE = 1 << 20
+MOST_PROBLEMS = 100_000  # a file with more bad lines is no file of faces
 BOM = b"\xef\xbb\xbf"
 
 
@@ -89,6 +90,9 @@ def read_csv(path: Path, *, quiet: bool = False) -> Rows:
                 continue
             except BadLine as reason:
                 problems.append(f"line {number}: {reason}")
+                if len(problems) > MOST_PROBLEMS:
+                    more = f"and more after line {number:,}, which were not read"
+                    raise BadData(str(path), [*problems, more], "This is hardly a file of faces.") from None
                 left_out.append(reason.usage)
                 continue
             images.append(image)

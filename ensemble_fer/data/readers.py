@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +27,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 # What is seen through a transparent picture.
 PAPER = (255, 255, 255, 255)
+_STRIP = 256  # rows
 
 Box = tuple[int, int, int, int]
 
@@ -141,7 +142,13 @@ def read_whole(file: Path | bytes, most: int = LARGEST_PICTURE) -> tuple[Picture
 
     ``most`` pixels are read; a picture that declares more is a ``BadPicture``. The file may be given as its content.
     """
-    return _opened(file, lambda upright, turned: (_face_of(upright, turned), as_bytes(upright)), most)
+
+    def both(upright: Image.Image, turned: bool) -> tuple[PictureFace, NDArray[np.uint8]]:
+        plain = _plain(upright)
+        face = _face_of(plain, turned)
+        return replace(face, converted=face.converted or plain is not upright), as_bytes(plain)
+
+    return _opened(file, both, most)
 
 
 def _face_of(upright: Image.Image, turned: bool) -> PictureFace:
@@ -165,7 +172,9 @@ def _opened(file: Path | bytes, take: Callable[[Image.Image, bool], Taken], most
                 raise BadPicture(f"declares more than {most:,} pixels")
             picture.load()
             turned = picture.getexif().get(ORIENTATION, 1) != 1
-            return take(ImageOps.exif_transpose(picture) if turned else picture, turned)
+            if turned:  # in place: of the largest pictures every copy is a quarter of a gigabyte
+                ImageOps.exif_transpose(picture, in_place=True)
+            return take(picture, turned)
     except (BadPicture, FileNotFoundError):
         raise
     except NotADirectoryError as error:  # of a path that goes on below a file
@@ -219,7 +228,8 @@ def as_bytes(picture: Image.Image) -> NDArray[np.uint8]:
         As ``as_face``.
     """
     plain = _plain(picture)
-    return np.asarray(plain.convert("L" if plain.mode in ("1", "L") else "RGB"))
+    mode = "L" if plain.mode in ("1", "L") else "RGB"
+    return np.asarray(plain if plain.mode == mode else plain.convert(mode))
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -235,9 +245,20 @@ def _plain(picture: Image.Image) -> Image.Image:
             raise BadPicture("levels outside 0..65535")
         picture = Image.fromarray((levels >> 8).astype(np.uint8) if levels.max() > 255 else levels.astype(np.uint8))
     elif picture.mode == "P" or picture.has_transparency_data:
-        seen = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", seen.size, PAPER), seen)
+        picture = _on_paper(picture)
     return picture
+
+
+def _on_paper(picture: Image.Image) -> Image.Image:
+    """The picture as it looks on white paper, RGB; some rows at a time, which takes half the memory."""
+    from PIL import Image
+
+    seen = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, _STRIP):
+        box = (0, top, picture.width, min(top + _STRIP, picture.height))
+        strip = picture.crop(box).convert("RGBA")
+        seen.paste(Image.alpha_composite(Image.new("RGBA", strip.size, PAPER), strip).convert("RGB"), box)
+    return seen
 
 
 def _from_fractions(levels: NDArray[np.float32]) -> NDArray[np.uint8]:

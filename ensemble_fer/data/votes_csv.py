@@ -19,6 +19,7 @@ USAGE, NAME = "Usage", "Image name"
 # The file has about 2 MB; that of the pixels, which is easily taken for it, has 300.
 LARGEST = 20_000_000
 MOST = 255
+MOST_PROBLEMS = 10_000  # a file with more bad lines is another one
 _EXPECTED = f"{USAGE},{NAME},{','.join(COLUMNS)}"
 
 
@@ -55,6 +56,9 @@ def read_votes(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArra
         header = next((line for line in lines if any(cell.strip() for cell in line)), [])
         places = _places(source, header)
         for cells in lines:
+            if len(problems) >= MOST_PROBLEMS:
+                problems.append("and maybe more, which were not read")
+                break
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
             content = load_file(file)
         elif start[:2] == b"PK" or start[:1] == b"\x80":
+            if start[:2] == b"PK":
+                _check_packed(file)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of how torch stores things, which is nobody's concern here
                 content = torch.load(file, map_location="cpu", weights_only=True)
@@ -142,6 +145,16 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if kind := _special(tensor):
             raise UsageError(f"{file}: {name} is a {kind} tensor. Save plain ones, which hold all of their numbers.")
     return tensors
+
+
+def _check_packed(file: Path) -> None:
+    """Raise unless a torch file is as large as what it holds: torch packs nothing, and what is packed may be a bomb."""
+    with zipfile.ZipFile(file) as archive:
+        held = sum(entry.file_size for entry in archive.infolist())
+    if held > file.stat().st_size:
+        raise UsageError(
+            f"{file} holds {held:,} bytes in {file.stat().st_size:,}, and torch packs nothing. Save it with torch.save."
+        )
 
 
 def _special(tensor: Tensor) -> str:
