@@ -26,7 +26,8 @@ def reader(name: str, folder: Path) -> tuple[Callable[[bytes], object], list[byt
     """What reads the bytes that it is given, and inputs to begin with."""
     from tests.data.pictures import csv_line, faces
     from tests.evaluate.examples import some_predictions
-    from tests.trust.test_files import STUDIES, small_graph
+    from tests.trust.test_files import STUDIES
+    from tests.trust.test_graphs import small_graph
 
     path = folder / {"recipe": "a.toml", "study": "a.toml", "graph": "a.onnx", "csv": "a.csv"}.get(name, "a.npz")
 

@@ -11,10 +11,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 
 from ensemble_fer.artifact import _digest_of
@@ -22,7 +20,6 @@ from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.npz import read_npz
 from ensemble_fer.errors import StoreError
 from ensemble_fer.evaluate.predictions import load_predictions, save_predictions
-from ensemble_fer.export.session import METADATA, open_graph
 from ensemble_fer.files import load_arrays
 from ensemble_fer.models import build
 from ensemble_fer.models.pretrained import start_weights
@@ -159,68 +156,6 @@ def test_weights_are_read_or_refused(tmp_path: Path, canary: Path) -> None:
             path.write_bytes(content)
             loaded += answered(lambda: start_weights(build("compact", 0.0), "compact", str(path))) is not None
     assert loaded
-
-
-def small_graph(more: dict[str, str] | None = None) -> onnx.ModelProto:
-    """A graph that says it is an ensemble."""
-    weight = numpy_helper.from_array(np.ones((2304, 7), np.float32) / 2304, "w")
-    shape = numpy_helper.from_array(np.array([-1, 2304], np.int64), "s")
-    nodes = [
-        helper.make_node("Cast", ["faces"], ["f"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["f", "s"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["n", 48, 48])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 7])],
-        [weight, shape],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    told = {**METADATA, "labels": json.dumps(["a"] * 7), **(more or {})}
-    helper.set_model_props(model, told)
-    return model
-
-
-def test_graphs_are_opened_or_refused(tmp_path: Path) -> None:
-    """300: damaged, with metadata that is something else, and with weights in files outside."""
-    secret = tmp_path / "secret"
-    secret.write_bytes(np.full((2304, 7), 42, np.float32).tobytes())
-    inside = tmp_path / "graphs"
-    inside.mkdir()
-    path = inside / "g.onnx"
-    opened = 0
-    with within_memory():
-        for number, rng in cases("graphs", 300, quick=60):
-            model = small_graph()
-            match int(rng.integers(4)):
-                case 0:
-                    tensor = model.graph.initializer[0]
-                    tensor.ClearField("raw_data")
-                    tensor.data_location = TensorProto.EXTERNAL
-                    place = rng.choice(["../secret", str(secret), "/etc/passwd", "nothing", "./../secret"])
-                    for key, value in (("location", str(place)), ("offset", "0"), ("length", "64512")):
-                        tensor.external_data.add(key=key, value=value)
-                    path.write_bytes(model.SerializeToString())
-                    assert answered(lambda: open_graph(path)) is None, (number, place)
-                    continue
-                case 1:
-                    key = str(rng.choice(list(METADATA)))
-                    value = str(
-                        rng.choice(["", "{", "[1", "null", "3", '"x"', "[[]]", "{}", "1" * 5000, "[" * 100_000])
-                    )
-                    path.write_bytes(small_graph({key: value}).SerializeToString())
-                case 2:
-                    path.write_bytes(mutated(model.SerializeToString(), rng))
-                case _:
-                    path.write_bytes(model.SerializeToString())
-            graph = answered(lambda: open_graph(path))
-            if graph is not None:
-                opened += 1
-                answered(lambda graph=graph: graph.run(np.zeros((2, 48, 48), np.uint8)))
-    assert opened
 
 
 def test_recipes_and_studies_are_read_or_refused(tmp_path: Path) -> None:
