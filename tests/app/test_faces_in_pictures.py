@@ -235,5 +235,5 @@ def test_metadata_that_cannot_be_read_is_said_to_be_so(graph_file: Path, tmp_pat
         about = {each.key: each.value for each in proto.metadata_props}
         onnx.helper.set_model_props(proto, {**about, key: value})
         onnx.save(proto, tmp_path / "odd.onnx")
-        with pytest.raises(UsageError, match="metadata cannot be read"):
+        with pytest.raises(UsageError, match=rf"metadata cannot be read|its {key} are no "):
             open_graph(tmp_path / "odd.onnx")
