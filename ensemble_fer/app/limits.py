@@ -1,6 +1,7 @@
 """What the page's server takes from a client: so many bytes, so many requests at once, and within so many seconds.
 
-gradio looks at the size of an upload while it writes it down, and at that of other requests not at all.
+gradio looks at the size of an upload while it writes it down, and at that of other requests not at all. Nor does its
+server ask who sends a request: a browser does so for any page that it shows.
 """
 
 from __future__ import annotations
@@ -8,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _LOG = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 16
 """Requests with a body that are under way at the same time; more are refused."""
 SECONDS = 20.0
-"""In which a body must be here."""
+"""In which a body, and before it the head of a request, must be here."""
+MOST_CONNECTIONS = 200
+MOST_KEPT = 300_000_000
+"""Bytes of pictures that lie on disk until they are removed, some minutes later."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -32,20 +38,36 @@ class Limits:
     app : ASGI application
     most : int
         Bytes of a body.
+    hosts : set of str
+        By which names it may be asked, as the page of this machine alone; empty for any. Without, a name that somebody
+        lets point to this machine would open the page to scripts of theirs.
+    folder : Path, optional
+        Where pictures are kept for a while.
     seconds : float
     """
 
-    def __init__(self, app: Any, most: int, seconds: float = SECONDS) -> None:
-        self.app, self.most, self.seconds = app, most, seconds
+    def __init__(
+        self,
+        app: Any,
+        most: int,
+        hosts: frozenset[str] = frozenset(),
+        folder: Path | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
+        self.app, self.most, self.hosts, self.folder, self.seconds = app, most, hosts, folder, seconds
         self.reading = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refused(dict(scope["headers"]))
+        headers, plain = dict(scope["headers"]), scope["method"] in ("GET", "HEAD", "OPTIONS")
+        refusal = self._foreign(headers) or (None if plain else self._refused(headers))
         if refusal is not None:
             await _answer(send, *refusal)
+            return
+        if plain:
+            await self.app(scope, receive, send)
             return
         self.reading += 1
         body = _Body(receive, send, self.seconds)
@@ -72,7 +94,65 @@ class Limits:
             return 413, f"the request has {int(said) / 1e6:.0f} MB; at most {self.most / 1e6:.0f} are taken"
         if self.reading >= MOST_AT_ONCE:
             return 503, "too many requests at once; try again"
+        if self.folder is not None and _bytes_of(self.folder) > MOST_KEPT:
+            return 503, "too many pictures at once; try again in some minutes"
         return None
+
+    def _foreign(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """Status and reason, if it is asked by another name, or by another page that a browser shows."""
+        asked = headers.get(b"host", b"").decode("latin-1")
+        if self.hosts and _name_of(asked) not in self.hosts:
+            return 403, f"this page answers to {', '.join(sorted(self.hosts))}"
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and origin != "null" and urlsplit(origin).netloc != asked:
+            return 403, "another page asks"
+        return (403, "another page asks") if origin == "null" else None
+
+
+def hurried(protocol: type[Any], seconds: float = SECONDS, most: int = MOST_CONNECTIONS) -> type[Any]:
+    """A protocol of uvicorn that closes connections on which the head of a request does not come, and too many of them.
+
+    uvicorn waits for a head without end, so that so many as a process may have files open would stop it.
+    """
+
+    class Hurried(protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > most:
+                transport.close()
+            self._begin()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._since = None
+            elif self._since is None:
+                self._begin()
+
+        def _begin(self) -> None:
+            self._since = self.loop.time()
+            self.loop.call_later(seconds, self._look)
+
+        def _look(self) -> None:
+            if self._since is not None and self.loop.time() - self._since > 0.99 * seconds:
+                self.transport.close()
+
+    return Hurried
+
+
+def _name_of(host: str) -> str:
+    """A host without its port."""
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:  # removed meanwhile
+            continue
+    return total
 
 
 class _Body:

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.app.drawing import annotated, overlay
-from ensemble_fer.app.limits import Limits
+from ensemble_fer.app.limits import Limits, hurried
 from ensemble_fer.app.occlusion import occlusion
 from ensemble_fer.app.pictures import Faces, faces_of
 from ensemble_fer.app.prediction import check_threshold, opened_graph, said_of
@@ -212,7 +212,20 @@ def build_page(
                 now = gr.Label(label="Probabilities", num_top_classes=len(CLASSES))
             camera.stream(live, camera, [seen, now], stream_every=0.2, concurrency_limit=1, api_name=False)
     page.queue(max_size=WAITING, default_concurrency_limit=2)
+    for each in page.blocks.values():
+        each.async_move_resource_to_block_cache = _nearby(each.async_move_resource_to_block_cache)
     return page
+
+
+def _nearby(move: Callable[[Any], Awaitable[str | None]]) -> Callable[[Any], Awaitable[str | None]]:
+    """Of gradio's way to a file, what does not lead elsewhere: it would fetch any address that a client names."""
+
+    async def moved(place: Any) -> str | None:
+        if place is not None and "://" in str(place):
+            raise ValueError("an address was given in place of a picture, and nothing is fetched")
+        return await move(place)
+
+    return moved
 
 
 def serve(
@@ -252,13 +265,14 @@ def serve(
     gr = _gradio()
     from starlette.middleware import Middleware
 
+    guard = Middleware(Limits, MOST_OF_A_REQUEST, _names_of(host), Path(_private_folder()))
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none from elsewhere
     try:
         _, address, _ = page.launch(
             server_name=host,
             server_port=port,
             max_file_size=MOST_BYTES,
-            app_kwargs={"middleware": [Middleware(Limits, most=MOST_OF_A_REQUEST)]},
+            app_kwargs={"middleware": [guard]},
             share=False,
             quiet=True,
             inbrowser=False,
@@ -268,6 +282,8 @@ def serve(
         )
     except OSError as error:
         raise UsageError(f"port {port} of {host} cannot be served: {error}. Take another one: --port") from error
+    # Read for each connection.
+    page.server.config.http_protocol_class = hurried(page.server.config.http_protocol_class)
     try:
         ready(address)
         while block:
@@ -276,6 +292,12 @@ def serve(
         page.close(verbose=False)
         raise
     return address
+
+
+def _names_of(host: str) -> frozenset[str]:
+    """By which names a page of this machine alone is asked; empty for one that others may reach."""
+    address = socket.gethostbyname(host)
+    return frozenset({host, address, "localhost"}) if address.startswith("127.") else frozenset()
 
 
 def _check_place(host: str, port: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ensemble_fer.app import limits
 from ensemble_fer.app import page as module
 from ensemble_fer.app.occlusion import COVER, occlusion
 from ensemble_fer.app.page import Answers, build_page, serve
@@ -120,6 +121,47 @@ def test_the_page_is_served_to_this_machine(graph_file: Path) -> None:
             serve(graph_file, port=port, host=host, block=False)
     with pytest.raises(UsageError, match="0 to 1"):
         build_page(graph_file, threshold=7.0)
+
+
+def test_an_address_in_place_of_a_picture_is_not_fetched(graph_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio
+    from gradio import processing_utils
+
+    asked: list[str] = []
+
+    async def fetched(url: str, **_: object) -> str:
+        asked.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetched)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = serve(graph_file, port=port, block=False)
+    try:
+        for key in ("path", "url"):
+            told = {"path": "none", key: "http://attacker.example/x.png", "meta": {"_type": "gradio.FileData"}}
+            begun = urllib.request.Request(
+                f"{address}gradio_api/call/look",
+                json.dumps({"data": [told]}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            event = json.loads(urllib.request.urlopen(begun, timeout=20).read())["event_id"]
+            said = urllib.request.urlopen(f"{address}gradio_api/call/look/{event}", timeout=20).read().decode()
+            assert "event: error" in said, key
+    finally:
+        gradio.close_all()
+    assert asked == []
+
+
+def test_pictures_that_are_kept_are_not_without_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(limits, "MOST_KEPT", 1000)
+    guard = limits.Limits(None, 100, folder=tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_bytes(bytes(900))
+    assert guard._refused({b"content-length": b"10"}) is None
+    (tmp_path / "b").write_bytes(bytes(101))
+    assert guard._refused({b"content-length": b"10"}) == (503, "too many pictures at once; try again in some minutes")
 
 
 def test_ctrl_c_ends_the_command_with_130_and_one_document(graph_file: Path) -> None:

@@ -24,7 +24,7 @@ from tests.trust.campaign import ALL, cases
 pytest.importorskip("gradio", reason="the page is served by gradio")
 FLOOD = 50_000_000
 AT_ONCE = 100 if ALL else 12
-HEAD = b"POST /gradio_api/%s HTTP/1.1\r\nHost: page\r\n%s\r\n"
+HEAD = b"POST /gradio_api/%s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,42 @@ def test_who_says_no_length_or_sends_slowly_is_let_go(
     finally:
         for wire in slow:
             wire.close()
+
+
+def test_half_of_a_head_does_not_stop_it(served: tuple[int, psutil.Process]) -> None:
+    """As many as may be open at once, and some more."""
+    port, process = served
+    before = process.num_fds()
+    wires = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(limits.MOST_CONNECTIONS + 50)]
+    try:
+        for wire in wires:
+            with contextlib.suppress(ConnectionError):
+                wire.sendall(b"POST / HTTP/1.1\r\nHo")
+        time.sleep(0.5)
+        assert process.num_fds() - before <= limits.MOST_CONNECTIONS + 5, "the others were closed at once"
+        if ALL:  # after limits.SECONDS all are let go
+            assert all(wire.recv(10) == b"" for wire in wires[:5])
+            time.sleep(1)
+            assert process.num_fds() - before < 20
+    finally:
+        for wire in wires:
+            wire.close()
+    time.sleep(0.2)
+    still_serves(port)
+
+
+def test_whoever_asks_for_another_page_is_refused(served: tuple[int, psutil.Process]) -> None:
+    port, _ = served
+    body, kind = b"{}", b"Content-Type: application/json\r\nContent-Length: 2\r\n"
+    own = b"Origin: http://127.0.0.1\r\n"
+    assert post(port, b"queue/join", kind + own, body)[0] not in (0, 403)
+    for foreign in (b"Origin: http://evil.example\r\n", b"Origin: null\r\n", b"Origin: http://127.0.0.1:1\r\n"):
+        assert post(port, b"queue/join", kind + foreign, body)[0] == 403, foreign
+    for host in (b"evil.example", b"127.0.0.1.evil.example:7860"):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
+            wire.sendall(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
+            assert wire.recv(100).startswith(b"HTTP/1.1 403"), host
+    still_serves(port)
 
 
 def test_nonsense_is_refused(served: tuple[int, psutil.Process]) -> None:
