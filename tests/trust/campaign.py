@@ -1,5 +1,7 @@
 """Many cases of one kind: a few in ``make test``, all of them in ``make trust``, which goes on where it was.
 
+It begins again when all are done, or when the code has changed since.
+
 Case N of a campaign has the same source of chance always, so that one that fails can be looked at alone::
 
     ENSEMBLE_FER_CASE=731 pytest tests/trust/test_pictures.py
@@ -7,11 +9,13 @@ Case N of a campaign has the same source of chance always, so that one that fail
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +29,7 @@ ONE = os.environ.get("ENSEMBLE_FER_CASE")
 PROGRESS = Path(__file__).parents[2] / "build" / "trust"
 EVERY = 20
 """Cases after which the number done is noted."""
+_first: dict[str, int] = {}
 T = TypeVar("T")
 
 
@@ -38,12 +43,36 @@ def cases(name: str, total: int, *, quick: int) -> Iterator[tuple[int, np.random
     if ONE is not None:
         first, last = int(ONE), int(ONE) + 1
     elif ALL:
-        first, last = json.loads(path.read_text())["done"] if path.is_file() else 0, total
+        first, last = _done(path, total), total
+    _first[name] = first
     for number in range(first, last):
         yield number, np.random.default_rng([zlib.crc32(name.encode()), number])
         if ALL and ONE is None and ((number + 1) % EVERY == 0 or number + 1 == last):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"done": number + 1, "of": total}))
+            path.write_text(json.dumps({"done": number + 1, "of": total, "code": code()}))
+
+
+def whole(name: str) -> bool:
+    """Whether this run began with the first case: what is said of all together holds of all alone."""
+    return ONE is None and _first[name] == 0
+
+
+def _done(path: Path, total: int) -> int:
+    """Cases that were done with the code as it is; 0 where all were."""
+    if not path.is_file():
+        return 0
+    noted = json.loads(path.read_text())
+    return noted["done"] if noted.get("code") == code() and noted["done"] < total else 0
+
+
+@cache
+def code() -> str:
+    """Digest of the package and of these tests."""
+    here = Path(__file__).parent
+    found = hashlib.sha256()
+    for file in sorted([*(here.parents[1] / "ensemble_fer").rglob("*.py"), *here.glob("*.py")]):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def answered(work: Callable[[], T], *more: type[Exception]) -> T | None:

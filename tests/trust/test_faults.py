@@ -21,7 +21,7 @@ import pytest
 from ensemble_fer.store import KINDS, Store
 from ensemble_fer.upkeep import check_store
 from tests.cli.running import run
-from tests.trust.campaign import cases
+from tests.trust.campaign import cases, whole
 from tests.trust.walk import COMMANDS, content_of, walked
 
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
@@ -117,4 +117,4 @@ def test_a_disk_that_fails_costs_one_command_and_nothing_else(
         assert again.exit_code == 0, (where, again.output)
         assert content_of(root) == after, where
         shutil.rmtree(root)
-    assert failed
+    assert failed or not whole("faults")

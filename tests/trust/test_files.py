@@ -26,7 +26,7 @@ from ensemble_fer.models.pretrained import start_weights
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.study.reading import read_study
 from tests.evaluate.examples import some_predictions
-from tests.trust.campaign import answered, cases, mutated, within_memory
+from tests.trust.campaign import answered, cases, mutated, whole, within_memory
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
 
@@ -109,7 +109,7 @@ def test_archives_are_read_or_refused(tmp_path: Path, canary: Path) -> None:
             assert chance >= 0.2 or (found is not None and np.array_equal(found.images, arrays["images"])), number
             answered(lambda path=path: load_arrays(path))
             answered(lambda path=path: load_predictions(path))
-    assert read
+    assert read or not whole("archives")
     assert set(tmp_path.parent.rglob("*.npy")) == outside
 
 
@@ -155,7 +155,7 @@ def test_weights_are_read_or_refused(tmp_path: Path, canary: Path) -> None:
                     content = mutated(bytes(hostile[int(rng.integers(len(hostile)))]), rng)
             path.write_bytes(content)
             loaded += answered(lambda: start_weights(build("compact", 0.0), "compact", str(path))) is not None
-    assert loaded
+    assert loaded or not whole("weights")
 
 
 def test_recipes_and_studies_are_read_or_refused(tmp_path: Path) -> None:

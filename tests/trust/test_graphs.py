@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ensemble_fer.errors import EnsembleFerError, UsageError
 from ensemble_fer.export.session import METADATA, open_graph, weights_outside
-from tests.trust.campaign import answered, cases, mutated, within_memory
+from tests.trust.campaign import answered, cases, mutated, whole, within_memory
 
 
 def small_graph(more: dict[str, str] | None = None) -> onnx.ModelProto:
@@ -79,7 +79,7 @@ def test_graphs_are_opened_or_refused(tmp_path: Path) -> None:
             if graph is not None:
                 opened += 1
                 answered(lambda graph=graph: graph.run(np.zeros((2, 48, 48), np.uint8)))
-    assert opened
+    assert opened or not whole("graphs")
 
 
 def test_weights_outside_are_found_wherever_they_are_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ensemble_fer.data.readers import BadPicture, picture_limits, read_whole
-from tests.trust.campaign import answered, cases, mutated, within_memory
+from tests.trust.campaign import answered, cases, mutated, whole, within_memory
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -62,22 +62,23 @@ def test_pictures_become_faces_or_are_refused() -> None:
     faces = refused = 0
     with within_memory(), picture_limits():
         for number, rng in cases("pictures", 2000, quick=150):
-            whole = rng.random() < 0.33
+            sound = rng.random() < 0.33
             content = picture(rng) if rng.random() < 0.9 else bomb(rng)
             bombed = content[16:24] > struct.pack(">II", 20_000, 0) and content[:4] == b"\x89PNG"
-            if not whole:
+            if not sound:
                 content = mutated(content, rng)
             found = answered(lambda content=content: read_whole(content), BadPicture)
             if found is None:
                 refused += 1
                 continue
             faces += 1
-            assert not bombed or not whole, number
+            assert not bombed or not sound, number
             face, shown = found
             assert face.pixels.shape == (48, 48), number
             assert face.pixels.dtype == shown.dtype == np.uint8
             x0, y0, x1, y1 = face.box
             assert 0 <= x0 < x1 <= shown.shape[1], number
             assert 0 <= y0 < y1 <= shown.shape[0], number
-    assert faces
-    assert refused
+    if whole("pictures"):
+        assert faces
+        assert refused

@@ -10,7 +10,7 @@ import numpy as np
 from ensemble_fer.data.csv_reader import read_csv
 from ensemble_fer.types import OFFICIAL
 from tests.data.pictures import csv_line, faces
-from tests.trust.campaign import answered, cases, mutated, within_memory
+from tests.trust.campaign import answered, cases, mutated, whole, within_memory
 
 LINES = 50
 PLAIN = re.compile(rb"(\d),((?:\d{1,3} ){2303}\d{1,3}),(Training|PublicTest|PrivateTest)")
@@ -77,5 +77,6 @@ def test_damaged_lines_are_read_as_they_stand_or_named(tmp_path: Path) -> None:
             empty = sum(not line.strip() for line in lines)
             assert len(kept) + len(rows.problems) + sum(rows.dropped.values()) + empty >= LINES, number
             read, named = read + len(kept), named + len(rows.problems)
-    assert read, "some lines were still lines"
-    assert named > read, "most were not"
+    if whole("rows"):
+        assert read, "some lines were still lines"
+        assert named > read, "most were not"
