@@ -23,6 +23,7 @@ from ensemble_fer.store import Store
 from ensemble_fer.types import Role
 
 LOG, SEEN = "looks.jsonl", "seen"
+_ROLES = (Role.SELECT, Role.TEST)
 
 
 @dataclass(frozen=True)
@@ -85,28 +86,45 @@ def count_look(
         name = str(line.get("part"))
         if name not in known:
             known[name] = np.isin(own, _faces_of_part(store, name, own))
-        if line.get("role") == Role.SELECT:
+        # What is damaged may have said either.
+        if line.get("role") != Role.TEST:
             chosen_on |= known[name]
-        else:
+        if line.get("role") != Role.SELECT:
             looks += name == part or bool(known[name].any())
     return Look(looks, int(chosen_on.sum()))
 
 
-def _lines(store: Store) -> list[dict]:
-    """The log. What cannot be read stands as an empty line, which counts as a look."""
+def damage(store: Store) -> list[str]:
+    """What is damaged in the log of looks, one line each; it is counted as the worst that it can have said."""
+    found = [
+        f"{store.root / LOG} line {number}: damaged, and counted as a look and a choice"
+        for number, line in enumerate(_text(store), start=1)
+        if line.strip() and any(one.get("role") not in _ROLES or "part" not in one for one in _parsed(line))
+    ]
+    parts = sorted({str(line["part"]) for line in _lines(store) if "part" in line})
+    lost = [name for name in parts if _stored_faces(store, name) is None]
+    return found + [f"{store.root / SEEN / name}.npy is not what was written: all faces count as seen" for name in lost]
+
+
+def _text(store: Store) -> list[str]:
     try:
-        lines = (store.root / LOG).read_text(errors="replace").splitlines()
+        return (store.root / LOG).read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    return [_parsed(line) for line in lines if line.strip()]
 
 
-def _parsed(line: str) -> dict:
+def _lines(store: Store) -> list[dict]:
+    """The log. What cannot be read stands as lines that say nothing, which count as the worst."""
+    return [one for line in _text(store) if line.strip() for one in _parsed(line)]
+
+
+def _parsed(line: str) -> list[dict]:
     try:
         found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        # One that a kill has torn has no end, and is a look that was about to be; others may be two, run together.
+        return [{}] * max(1, line.count('"part"')) if line.rstrip().endswith("}") else [{"role": Role.TEST}]
+    return [found if isinstance(found, dict) else {}]
 
 
 def _append(store: Store, line: dict) -> None:
@@ -122,7 +140,7 @@ def _append(store: Store, line: dict) -> None:
 
 def _keep(store: Store, faces: NDArray[np.uint64]) -> str:
     """The name of a part, which is a digest of its faces; their digests are on disk before a line names them."""
-    name = hashlib.sha256(faces.tobytes()).hexdigest()[:16]
+    name = _digest(faces)
     path = store.root / SEEN / f"{name}.npy"
     if not path.is_file():
         content = io.BytesIO()
@@ -133,7 +151,19 @@ def _keep(store: Store, faces: NDArray[np.uint64]) -> str:
 
 def _faces_of_part(store: Store, name: str, unreadable: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The faces of a part of the log; where they are lost, those to be taken for seen."""
+    found = _stored_faces(store, name)
+    return unreadable if found is None else found
+
+
+def _stored_faces(store: Store, name: str) -> NDArray[np.uint64] | None:
+    """Those of a part, if they are still what its name says, which is their digest."""
     try:
-        return np.load(store.root / SEEN / f"{name}.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return unreadable
+        content = (store.root / SEEN / f"{name}.npy").read_bytes()
+        faces = np.load(io.BytesIO(content), allow_pickle=False)  # which takes no more memory than there is content
+    except Exception:  # numpy raises whatever comes for a header that is damaged
+        return None
+    return faces if faces.dtype == np.uint64 and _digest(faces) == name else None
+
+
+def _digest(faces: NDArray[np.uint64]) -> str:
+    return hashlib.sha256(faces.tobytes()).hexdigest()[:16]

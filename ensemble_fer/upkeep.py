@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ensemble_fer.errors import EnsembleFerError, StoreError
 from ensemble_fer.locking import remove_left
+from ensemble_fer.looks import damage
 from ensemble_fer.scoring import find_source
 from ensemble_fer.store import KINDS, Artifact, Store, check_name
 
@@ -169,6 +170,7 @@ def check_store(store: Store) -> dict:
         lost = [p for p in _folders(store.root / kind) if p.name not in ids]
         problems += [f"{p} is no artifact: it has no manifest, or no id for a name. Remove it." for p in lost]
         problems += _problems_of_names(store, kind, ids)
+    problems += damage(store)
     return {"artifacts": len(everything), "bytes": size, "problems": problems}
 
 

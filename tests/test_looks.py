@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble_fer.config import Recipe
-from ensemble_fer.looks import Look, count_look, faces_of, note_choosing
+from ensemble_fer.looks import Look, count_look, damage, faces_of, note_choosing
 from ensemble_fer.models import MODELS
 from ensemble_fer.report import evaluate
 from ensemble_fer.store import Store
@@ -63,14 +63,20 @@ def test_a_training_chooses_once_however_often_it_goes_on(store: Store) -> None:
     assert [(line["role"], line["source"]) for line in lines] == [("select", "run"), ("select", "other")]
 
 
-@pytest.mark.parametrize(
-    "torn", [b'{"part": "12', b"\xff\xfe\n", b"[1]\n", b'{"part": "0123456789abcdef", "role": "test"}\n']
-)
+@pytest.mark.parametrize("torn", [b'{"part": "12', b"\xff\xfe\n", b'{"part": "0123456789abcdef", "role": "test"}\n'])
 def test_what_cannot_be_read_counts_as_a_look(store: Store, torn: bytes) -> None:
     store.root.mkdir(parents=True, exist_ok=True)
     (store.root / "looks.jsonl").write_bytes(torn)
     assert count_look(store, PRIVATE, PUBLIC, "a") == Look(2, 0)
     assert count_look(store, PRIVATE, PUBLIC, "a") == Look(3, 0)
+
+
+@pytest.mark.parametrize("odd", [b"[1]", b'{"part": "0123456789abcdef", "role": "sElect"}', b'{"pa]rt": "012"}'])
+def test_what_may_have_been_a_choice_counts_as_one_too(store: Store, odd: bytes) -> None:
+    store.root.mkdir(parents=True, exist_ok=True)
+    (store.root / "looks.jsonl").write_bytes(odd + b"\n")
+    assert count_look(store, PRIVATE, PUBLIC, "a") == Look(2, 10)
+    assert "damaged" in "".join(damage(store))
 
 
 def test_lost_faces_of_a_choosing_count_as_all(store: Store) -> None:

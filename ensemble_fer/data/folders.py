@@ -216,4 +216,4 @@ def _stray(path: Path, usage: int | None, bad: BadFiles, strays: list[str]) -> N
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """Sorts im2 before im10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]

@@ -107,7 +107,7 @@ def store_faces(
     if leaks:
         spec["leaks"] = list(leaks)
     if skipped:
-        digest = hashlib.sha256("\n".join(skipped).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(skipped).encode(errors="surrogateescape")).hexdigest()
         spec["skipped"] = {"lines": len(skipped), "sha256": digest, "left_out": metrics["left_out"]}
 
     def write(folder: Path) -> dict:

@@ -106,7 +106,7 @@ def protocol_from_json(text: str, source: str) -> Protocol:
         if unknown:
             raise ValueError(f"unknown fields {', '.join(unknown)}")
         return Protocol(**given)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadData(source, [f"protocol: {error}"], _ADVICE) from error
 
 

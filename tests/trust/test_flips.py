@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ensemble_fer.data.splits import split_of
 from ensemble_fer.data.synthetic import synth_data
 from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.looks import count_look, damage, note_choosing
 from ensemble_fer.resample import make_resampling
 from ensemble_fer.store import Store
 from ensemble_fer.upkeep import check_store
-from tests.trust.campaign import cases
+from tests.trust.campaign import cases, whole
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,32 @@ def test_every_flip_is_noticed_and_named(kept: Store) -> None:
         finally:
             path.write_bytes(content)
     assert check_store(kept)["problems"] == []
+
+
+def test_a_flip_in_the_log_of_looks_hides_none(store: Store) -> None:
+    """Nor in the faces that were seen: a look that cannot be read counts, and so does a choice."""
+    faces = np.random.default_rng(0).integers(0, 256, (12, 48, 48), dtype=np.uint8)
+    none = faces[10:]  # a select part that has none of them
+    note_choosing(store, faces[3:8], "a")
+    for source in ("a", "b"):
+        count_look(store, faces[:6], none, source)
+    assert damage(store) == []
+    log = store.root / "looks.jsonl"
+    content = log.read_bytes()
+    files = [log, *sorted((store.root / "seen").iterdir())]
+    noticed = 0
+    for number, rng in cases("looks", 400, quick=80):
+        path = files[int(rng.integers(len(files)))]
+        sound = path.read_bytes()
+        at, bit = int(rng.integers(len(sound))), int(rng.integers(8))
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ (1 << bit)]) + sound[at + 1 :])
+        noticed += bool(damage(store))
+        look = count_look(store, faces[:6], none, "c")
+        assert look.looks >= 3, (number, path.name, at, bit)
+        assert look.chosen_on >= 3, (number, path.name, at, bit)
+        path.write_bytes(sound)
+        log.write_bytes(content)
+    assert noticed or not whole("looks")
+    log.write_bytes(content[:-20])
+    assert count_look(store, faces[:6], none, "c").chosen_on == 3, "a torn line has chosen nothing"
+    assert "damaged" in "".join(check_store(store)["problems"])
