@@ -122,8 +122,10 @@ def _parsed(line: str) -> list[dict]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        # One that a kill has torn has no end, and is a look that was about to be; others may be two, run together.
-        return [{}] * max(1, line.count('"part"')) if line.rstrip().endswith("}") else [{"role": Role.TEST}]
+        if line.rstrip().endswith("}"):  # maybe of two that run together
+            return [{}] * max(1, line.count('"part"'))
+        # What a kill has torn has no end, and is what was about to be.
+        return [{"role": Role.SELECT if f'"{Role.SELECT}"' in line else Role.TEST}]
     return [found if isinstance(found, dict) else {}]
 
 

@@ -96,7 +96,7 @@ def test_a_flip_in_the_log_of_looks_hides_none(store: Store) -> None:
     content = log.read_bytes()
     files = [log, *sorted((store.root / "seen").iterdir())]
     noticed = 0
-    for number, rng in cases("looks", 400, quick=80):
+    for number, rng in cases("looks", 1000, quick=80):
         path = files[int(rng.integers(len(files)))]
         sound = path.read_bytes()
         at, bit = int(rng.integers(len(sound))), int(rng.integers(8))
