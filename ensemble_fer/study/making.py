@@ -40,8 +40,13 @@ class Means:
     quiet: bool = False
 
 
-def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict], means: Means) -> dict:
-    """Train, search or fuse one cell; its row, with a problem if there was one."""
+def make_cell(
+    root: Path, study: Study, data: str, cell: Cell, before: list[dict], means: Means, former: dict | None = None
+) -> dict:
+    """Train, search or fuse one cell; its row, with a problem if there was one.
+
+    ``former`` is its row of the last time, of which is taken what says the same of the same run.
+    """
     store, row = Store(root), row_of(study, cell)
     began = time.perf_counter()
     try:
@@ -53,7 +58,10 @@ def make_cell(root: Path, study: Study, data: str, cell: Cell, before: list[dict
                 row["chosen"] = chosen(made)
                 row |= {"trials": made.metrics["trials"], "value": made.metrics["best"]["value"]}
             elif study.memory:
-                row["memory"] = memory(store, made)
+                known = former or {}
+                row["memory"] = (
+                    known["memory"] if known.get("id") == made.id and "memory" in known else memory(store, made)
+                )
         else:
             leaky = any(each.leak for each in study.arms if each.name in cell.what.of)
             made = _fused(store, cell, before, leaky, means.quiet)

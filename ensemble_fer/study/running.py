@@ -70,7 +70,8 @@ def run_study(
     cells = cells_of(study)
     with pool_of(jobs, ray=ray, cpus=threads or 1, gpus=gpus) as pool:
         means = Means(threads, processes, storage, quiet)
-        rows = _made(pool, store.root.resolve(), study, data.id, cells, means, report)
+        former = {row["name"]: row for row in _former(_place(store, study))}
+        rows = _made(pool, store.root.resolve(), study, data.id, cells, means, former, report)
     ordered = [rows[cell.name] for cell in cells if not cell.worker]
     write_atomic(_place(store, study), json.dumps(ordered))
     if study.look:
@@ -107,8 +108,24 @@ def _place(store: Store, study: Study) -> Path:
     return store.root / "studies" / f"{study.name}.{study.scale}.json"
 
 
+def _former(place: Path) -> list[dict]:
+    """The rows of the last time, as far as they can be read: what they lack is made again."""
+    try:
+        rows = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row, dict) and "name" in row] if isinstance(rows, list) else []
+
+
 def _made(
-    pool: Pool, root: Path, study: Study, data: str, cells: list[Cell], means: Means, report: Callable[[dict], None]
+    pool: Pool,
+    root: Path,
+    study: Study,
+    data: str,
+    cells: list[Cell],
+    means: Means,
+    former: dict[str, dict],
+    report: Callable[[dict], None],
 ) -> dict[str, dict]:
     """The row of each cell by name; each is begun when what it needs is done."""
     rows: dict[str, dict] = {}
@@ -118,7 +135,7 @@ def _made(
         for cell in ready[: max(0, pool.room - running)]:
             waiting.remove(cell)
             before = [rows[need] for need in cell.needs]
-            pool.submit(cell.name, make_cell, root, study, data, cell, before, means)
+            pool.submit(cell.name, make_cell, root, study, data, cell, before, means, former.get(cell.name))
             running += 1
         name, row = pool.next_done()
         if LOST in row:

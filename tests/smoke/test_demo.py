@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ensemble_fer.demo import METHODS, account, run_demo
@@ -11,7 +12,14 @@ from ensemble_fer.types import CLASSES
 
 def test_the_demo_makes_everything_and_says_where(store: Store) -> None:
     steps: list[str] = []
+    unpickled: list[object] = []
+    listening = [True]
+    sys.addaudithook(
+        lambda event, given: unpickled.append(given) if event == "pickle.find_class" and listening else None
+    )
     done = run_demo(store, rows=400, epochs=1, epoch_rows=256, say=steps.append)
+    listening.clear()
+    assert unpickled == [], "nothing is unpickled, by a library neither"
     assert len(steps) == 2 + len(METHODS) + 3
     assert [m["resampling"] for m in done["members"]] == list(METHODS)
     assert done["ensemble"]["flips"] == 0

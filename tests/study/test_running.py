@@ -256,7 +256,7 @@ look = true
 """
 
 
-def test_spaces_combinations_leaks_and_ensembles_over_seeds(tmp_path: Path) -> None:
+def test_spaces_combinations_leaks_and_ensembles_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kinds.toml").write_text(KINDS)
     store, study = Store(tmp_path / "store"), read_study(tmp_path / "kinds.toml")
     found = run_study(store, study, threads=1, quiet=True)
@@ -283,6 +283,9 @@ def test_spaces_combinations_leaks_and_ensembles_over_seeds(tmp_path: Path) -> N
         assert row["test"]["protocol"]["leaky"] == of.startswith("wrong") == row["leaky"], of
         assert ("memory" in row) == (row["kind"] == "run")
     assert rows["wrong-pair", 1]["kind"] == "predictions"
+    monkeypatch.setattr("ensemble_fer.study.making.memory", lambda *_: pytest.fail("measured again"))
+    again = run_study(store, study, threads=1, quiet=True)
+    assert [row.get("memory") for row in again["rows"]] == [row.get("memory") for row in found["rows"]]
     four = store.by_id("ensemble", rows["four", 0]["id"])
     assert four.inputs[:4] == [rows[of, seed]["id"] for seed in (0, 1) for of in ("data/none", "data/ros")]
     assert ("four", 1) not in rows
