@@ -159,3 +159,43 @@ def test_planted_leaks_are_caught() -> None:
 def test_a_clean_set_has_one_false_alarm_at_most() -> None:
     for _, rng in cases("clean", 20, quick=3):
         assert len(find_twins(clean(rng).images, quiet=True).pairs) <= 1
+
+
+def cut(face: np.ndarray, pixels: int) -> np.ndarray:
+    """Without so many pixels at each side, enlarged again."""
+    inside = Image.fromarray(face[pixels:-pixels, pixels:-pixels])
+    return np.asarray(inside.resize((48, 48), Image.Resampling.BILINEAR))
+
+
+def turned(face: np.ndarray, degrees: float) -> np.ndarray:
+    fill = int(face.mean())
+    return np.asarray(Image.fromarray(face).rotate(degrees, Image.Resampling.BILINEAR, fillcolor=fill))
+
+
+OTHER = {
+    "shifted by two pixels": (lambda face, rng: np.pad(face, 2, mode="edge")[4:52, 4:52], 0.85),
+    "cut by two pixels": (lambda face, rng: cut(face, 2), 0.85),
+    "turned by two degrees": (lambda face, rng: turned(face, 2), 0.85),
+    "turned by five degrees": (lambda face, rng: turned(face, 5), 0.6),
+    "noise of 15 levels": (
+        lambda face, rng: np.clip(face + rng.normal(0, 15, face.shape), 0, 255).astype(np.uint8),
+        0.6,
+    ),
+    "inverted": (lambda face, rng: 255 - face, 0.0),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_how_many_copies_of_other_kinds_are_found(kind: str) -> None:
+    """Beyond the ten: what docs/trust.md says is found, and what is not."""
+    change, least = OTHER[kind]
+    rng = np.random.default_rng(7)
+    faces = clean(rng)
+    pairs = rng.permutation(ROWS)[:80].reshape(40, 2)
+    images = faces.images.copy()
+    for of, row in pairs:
+        images[row] = change(images[of], rng)
+    groups = find_twins(images, quiet=True).groups
+    share = float(np.mean([groups[of] == groups[row] for of, row in pairs]))
+    print(f"{kind}: {share:.0%}")
+    assert share >= least
