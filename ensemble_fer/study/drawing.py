@@ -138,7 +138,8 @@ def mistakes_figure(groups: Sequence[tuple[str, Sequence[Any]]]) -> str:
             if metric == "accuracy" and one.published:
                 axes.plot(100 * one.published, place, "x", color=INK, ms=5, mew=1.4)
             added = one.added[metric]["mean"]
-            axes.annotate(f"{100 * added:+.1f}", (max(honest, leaky), place), xytext=(7, 0), textcoords="offset points",
+            right = max(honest, leaky, 100 * (one.published or 0) if metric == "accuracy" else 0)
+            axes.annotate(f"{100 * added:+.1f}", (right, place), xytext=(7, 0), textcoords="offset points",
                           va="center", fontsize=7, color=LEAK if added > 0 else INK)  # fmt: skip
         axes.set_title(title, fontsize=9)
         axes.grid(axis="x", color="#e6eaee", lw=0.8)

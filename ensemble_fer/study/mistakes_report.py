@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ensemble_fer.study import drawing
 from ensemble_fer.study.gathering import Gathered
-from ensemble_fer.study.mistakes import CHOOSING, METRICS, Mistake, by_group, lacking, mistakes
+from ensemble_fer.study.mistakes import CHOOSING, Mistake, by_group, lacking, mistakes
 from ensemble_fer.study.page import Block, Figure, Heading, Table, Text
 from ensemble_fer.study.plan import Study
 
@@ -28,30 +28,38 @@ def mistakes_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
             "What is balanced before the split has a balanced test part too, on which an honest member has other "
             "scores. `classes alike` says which: each class weighs the same. From there to the leaky score is memory."
         )
-    rows = [
-        [
-            one.group,
-            one.what,
-            *(cell for metric in METRICS for cell in _cells(one, metric)),
-            "" if one.published is None else f"{100 * one.published:.2f}",
-            str(len(one.honest["accuracy"])),
-        ]
-        for one in found
-    ]
-    sides = ["honest", "classes alike", "leaky", "adds"]
-    heads = ["mistake", "of", f"accuracy: {sides[0]}", *sides[1:], f"macro-F1: {sides[0]}", *sides[1:]]
-    note = "Per cent; what it adds to the honest score in points, with 95 % intervals by Student's t over the seeds."
-    yield Table([*heads, "published", "seeds"], rows, note, left=2)
+    yield from _table(found, "accuracy", "Accuracy")
     says = "Honest and leaky scores of the same members, and what was published with the same mistake."
     yield Figure("mistakes", drawing.mistakes_figure(list(by_group(found))), says)
+    yield from _table(found, "macro_f1", "Macro-F1")
     if missing := lacking(study, gathered):
         yield Text(f"Left out, for want of a run: {'; '.join(missing)}.")
+    yield from _memory_table(gathered)
 
 
-def _cells(one: Mistake, metric: str) -> list[str]:
-    alike = "" if one.alike is None else f"{100 * float(np.mean(one.alike[metric])):.1f}"
-    honest, leaky = (100 * float(np.mean(side[metric])) for side in (one.honest, one.leaky))
-    return [f"{honest:.1f}", alike, f"{leaky:.1f} LEAKY", _added(one.added[metric])]
+def _table(found: Sequence[Mistake], metric: str, title: str) -> Iterator[Block]:
+    """The scores of one metric; of accuracy also what was published."""
+    rows = []
+    for one in found:
+        alike = "" if one.alike is None else f"{100 * float(np.mean(one.alike[metric])):.1f}"
+        honest, leaky = (100 * float(np.mean(side[metric])) for side in (one.honest, one.leaky))
+        cells = [f"{honest:.1f}", alike, f"{leaky:.1f} LEAKY", _added(one.added[metric])]
+        if metric == "accuracy":
+            cells.append("" if one.published is None else f"{100 * one.published:.2f}")
+        rows.append([one.group, one.what, *cells, str(len(one.honest[metric]))])
+    heads = [
+        "mistake",
+        "of",
+        "honest",
+        "classes alike",
+        "leaky",
+        "adds",
+        *["published"] * (metric == "accuracy"),
+        "seeds",
+    ]
+    note = "Per cent; what it adds to the honest score in points, with 95 % intervals by Student's t over the seeds."
+    yield Heading(title, 3)
+    yield Table(heads, rows, note, left=2)
 
 
 def _remembered(gathered: Gathered) -> Iterator[Block]:
@@ -71,11 +79,17 @@ def _remembered(gathered: Gathered) -> Iterator[Block]:
     if chosen:
         says += f" Those of which the epoch is chosen ({', '.join(CHOOSING)}) know {_range(chosen)} %."
     yield Text(says.strip())
+
+
+def _memory_table(gathered: Gathered) -> Iterator[Block]:
+    known = [row for row in gathered.rows if "memory" in row]
     rows = []
     for of in dict.fromkeys(row["of"] for row in known):
         own = [100 * row["memory"] for row in known if row["of"] == of]
         rows.append([of, str(len(own)), f"{min(own):.1f} to {max(own):.1f}" if len(own) > 1 else f"{own[0]:.1f}"])
-    yield Table(["arm", "networks", "of its training rows it knows, %"], rows)
+    if rows:
+        yield Heading("What they remember", 3)
+        yield Table(["arm", "networks", "of its training rows it knows, %"], rows)
 
 
 def _range(shares: list[float]) -> str:

@@ -58,7 +58,7 @@ class Code:
 
 Block = Heading | Text | Table | Figure | Code
 
-MOST_IN_A_LINE = 28
+MOST_IN_A_LINE = 21
 """Characters of a cell; a longer one is broken."""
 _STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6775; --line: #dfe4ea; --leak: #b00020; }
@@ -72,7 +72,7 @@ p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .88re
 th, td { padding: .32rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: right; }
 th { font-weight: 600; border-bottom: 2px solid var(--ink); vertical-align: bottom; white-space: normal; }
 th.l, td.l { text-align: left; } td.l { white-space: normal; min-width: 7.2rem; } td.leaky { color: var(--leak); }
-td.long { white-space: normal; min-width: 10rem; }
+td.long { white-space: normal; min-width: 8.4rem; }
 tr:hover td { background: #f5f7fa; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 pre { background: #f5f7fa; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; }
@@ -154,7 +154,9 @@ def _cell(tag: str, text: str, left: bool) -> str:
     each = {"l": left, "leaky": "LEAKY" in text and tag == "td", "long": len(text) > MOST_IN_A_LINE and not left}
     classes = " ".join(name for name, there in each.items() if there)
     attribute = f' class="{classes}"' if classes else ""
-    return f"<{tag}{attribute}>{_inline(text)}</{tag}>"
+    # An interval stays on one line.
+    whole = re.sub(r"\[[^\]]{1,20}\]", lambda found: found[0].replace(" ", "&nbsp;"), _inline(text))
+    return f"<{tag}{attribute}>{whole}</{tag}>"
 
 
 def _inline(text: str) -> str:

@@ -131,14 +131,19 @@ def test_the_report_marks_every_leaky_score(made, monkeypatch: pytest.MonkeyPatc
         heading = part.partition("\n")[0]
         for of in leaky:
             # What it remembers and what it cost are no scores.
-            assert heading in ("What each mistake adds", "Cost") or f"\n| {of} |" not in part, (heading, of)
+            assert heading in ("What they remember", "Cost") or f"\n| {of} |" not in part, (heading, of)
             assert (f"| LEAKY {of} |" in part) == (heading == "LEAKY scores"), (heading, of)
     shown = mistakes(study, gathered)
     assert text.count(" LEAKY |") == 2 * len(shown)
+    tables = text.partition("### Macro-F1")
     for one in shown:
-        cells = [f"{100 * one.leaky[metric][0]:.1f} LEAKY" for metric in METRICS]
-        line = rf"^\| {re.escape(one.group)} \| {re.escape(one.what)} \|.*\| {cells[0]} \|.*\| {cells[1]} \|.*\| 1 \|$"
-        assert re.search(line, text, re.MULTILINE), one.what
+        for metric, part in zip(METRICS, (tables[0], tables[2]), strict=True):
+            start = rf"^\| {re.escape(one.group)} \| {re.escape(one.what)} \| "
+            said = re.search(rf"{start}([\d.]+) \| ([\d.]*) \| ([\d.]+) LEAKY \| (.*)\|$", part, re.MULTILINE)
+            assert said, (one.what, metric)
+            assert float(said[1]) == pytest.approx(100 * one.honest[metric][0], abs=0.06)
+            assert float(said[3]) == pytest.approx(100 * one.leaky[metric][0], abs=0.06)
+            assert (one.alike is None) == (said[2] == "")
 
 
 def test_a_study_with_leaks_alone_has_a_report(made, tmp_path) -> None:
