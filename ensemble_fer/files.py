@@ -6,13 +6,11 @@ import errno
 import hashlib
 import math
 import os
-import tomllib
 import uuid
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,7 +18,6 @@ from numpy.lib import format as npy
 from ensemble_fer.errors import StoreError, UsageError, some_of
 
 _PIECE = 8 << 20  # bytes
-_MOST_TOML, _LONGEST_TOML = 100_000, 2_000
 _MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -76,44 +73,6 @@ def _followed(path: Path) -> Path:
     if found.is_symlink():
         raise OSError(errno.ELOOP, "links lead in a circle", str(path))
     return found
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """A TOML file as a table.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    UsageError
-        It is not TOML, cannot be read, or is larger than anything of ours: a short key of many parts takes gigabytes.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_TOML + 1)
-        if len(content) > _MOST_TOML:
-            raise UsageError(f"{path} has more than {_MOST_TOML:,} bytes; expected a file that people write.")
-        if max(map(len, content.splitlines()), default=0) > _LONGEST_TOML:
-            raise UsageError(f"{path} has a line of more than {_LONGEST_TOML:,} characters. Break it.")
-        found = tomllib.loads(content.decode("utf-8"))
-        if _beyond_64_bits(found):
-            raise UsageError(f"{path} has a whole number beyond 64 bits, which TOML does not know.")
-        return found
-    except FileNotFoundError:
-        raise
-    except (ValueError, RecursionError) as error:  # numbers and nesting without end are neither
-        raise UsageError(f"{path} is not TOML: {error}.") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _beyond_64_bits(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_beyond_64_bits, value.values()))
-    if isinstance(value, list):
-        return any(map(_beyond_64_bits, value))
-    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iterable[str | Path] = ()) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ensemble_fer.config.choices import defaults_of
 from ensemble_fer.config.recipe import KEYS, Recipe
+from ensemble_fer.config.toml import read_toml
 from ensemble_fer.errors import MissingError, UsageError, brief, unknown_name
-from ensemble_fer.files import read_toml
 
 
 @dataclass(frozen=True)

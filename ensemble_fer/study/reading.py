@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_fer.config import Recipe
+from ensemble_fer.config.toml import read_toml
 from ensemble_fer.errors import MissingError, UsageError, unknown_name
-from ensemble_fer.files import read_toml
 from ensemble_fer.study.checking import (
     check_classes,
     check_keys,
