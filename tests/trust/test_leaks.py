@@ -173,10 +173,10 @@ def turned(face: np.ndarray, degrees: float) -> np.ndarray:
 
 
 OTHER = {
-    "shifted by two pixels": (lambda face, rng: np.pad(face, 2, mode="edge")[4:52, 4:52], 0.85),
-    "cut by two pixels": (lambda face, rng: cut(face, 2), 0.85),
-    "turned by two degrees": (lambda face, rng: turned(face, 2), 0.85),
-    "turned by five degrees": (lambda face, rng: turned(face, 5), 0.6),
+    "shifted by two pixels": (lambda face, rng: np.pad(face, 2, mode="edge")[4:52, 4:52], 0.95),
+    "cut by two pixels": (lambda face, rng: cut(face, 2), 0.95),
+    "turned by two degrees": (lambda face, rng: turned(face, 2), 1.0),
+    "turned by five degrees": (lambda face, rng: turned(face, 5), 0.88),
     "noise of 15 levels": (
         lambda face, rng: np.clip(face + rng.normal(0, 15, face.shape), 0, 255).astype(np.uint8),
         0.6,
@@ -188,7 +188,7 @@ OTHER = {
 @pytest.mark.parametrize("kind", OTHER)
 def test_how_many_copies_of_other_kinds_are_found(kind: str) -> None:
     """Beyond the ten: what docs/trust.md says is found, and what is not."""
-    change, least = OTHER[kind]
+    change, said = OTHER[kind]
     rng = np.random.default_rng(7)
     faces = clean(rng)
     pairs = rng.permutation(ROWS)[:80].reshape(40, 2)
@@ -198,4 +198,4 @@ def test_how_many_copies_of_other_kinds_are_found(kind: str) -> None:
     groups = find_twins(images, quiet=True).groups
     share = float(np.mean([groups[of] == groups[row] for of, row in pairs]))
     print(f"{kind}: {share:.0%}")
-    assert share >= least
+    assert share == pytest.approx(said, abs=0.051), "docs/trust.md says otherwise"
