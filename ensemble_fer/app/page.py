@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import atexit
 import base64
-import errno
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_fer.app.address import check_place, names_of
 from ensemble_fer.app.drawing import annotated, overlay
 from ensemble_fer.app.limits import Limits, hurried
 from ensemble_fer.app.occlusion import occlusion
@@ -260,12 +259,12 @@ def serve(
     MissingError
         gradio is not installed, or there is no such graph.
     """
-    _check_place(host, port)
+    check_place(host, port)
     page = build_page(graph, threshold=threshold, threads=threads)
     gr = _gradio()
     from starlette.middleware import Middleware
 
-    guard = Middleware(Limits, MOST_OF_A_REQUEST, _names_of(host), Path(_private_folder()))
+    guard = Middleware(Limits, MOST_OF_A_REQUEST, names_of(host), Path(_private_folder()))
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none from elsewhere
     try:
         _, address, _ = page.launch(
@@ -292,31 +291,6 @@ def serve(
         page.close(verbose=False)
         raise
     return address
-
-
-def _names_of(host: str) -> frozenset[str]:
-    """By which names a page of this machine alone is asked; empty for one that others may reach."""
-    address = socket.gethostbyname(host)
-    return frozenset({host, address, "localhost"}) if address.startswith("127.") else frozenset()
-
-
-def _check_place(host: str, port: int) -> None:
-    """Raise unless the page can be served there."""
-    if not 1 <= port <= 65535:
-        raise UsageError(f"port {port}: expected 1 to 65535.")
-    try:
-        (*_, address), *_ = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"host {host!r}: expected an IPv4 address of this machine, or a name that has one.") from error
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            what = (
-                "is taken. Take another one: --port" if error.errno == errno.EADDRINUSE else f"cannot be had: {error}."
-            )
-            raise UsageError(f"port {port} of {host} {what}") from error
 
 
 def _unread(payload: Any) -> str | bytes | None:

@@ -179,7 +179,7 @@ OTHER = {
     "turned by five degrees": (lambda face, rng: turned(face, 5), 0.88),
     "noise of 15 levels": (
         lambda face, rng: np.clip(face + rng.normal(0, 15, face.shape), 0, 255).astype(np.uint8),
-        0.6,
+        0.9,
     ),
     "inverted": (lambda face, rng: 255 - face, 0.0),
 }
