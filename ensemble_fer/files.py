@@ -6,6 +6,8 @@ import errno
 import hashlib
 import math
 import os
+import re
+import stat
 import uuid
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
@@ -18,6 +20,7 @@ from numpy.lib import format as npy
 from ensemble_fer.errors import StoreError, UsageError, some_of
 
 _PIECE = 8 << 20  # bytes
+_BEING_WRITTEN = re.compile(r"\.(.+\.[0-9a-f]{8}|[0-9a-f]{8}(\.\w+)?)\Z")
 _MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -25,7 +28,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that it is either the old one or the whole new one, synced to disk.
 
-    A link stays one: what it points to is written.
+    A link stays one: what it points to is written. Who may read and write it stays, too.
     """
     path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _take_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -48,7 +51,7 @@ def partial_file(path: str | Path | None) -> Iterator[Path | None]:
     """A name beside ``path`` to write a file under that others write piece by piece; it gets its own at the end.
 
     On an error nothing is left of it, and what was at ``path`` before stays. None for None. A link stays one: what it
-    points to is written.
+    points to is written. Who may read and write it stays, too.
     """
     if path is None:
         yield None
@@ -60,11 +63,23 @@ def partial_file(path: str | Path | None) -> Iterator[Path | None]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _take_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether a file has a name that only files have which are being written, or whose writer was killed."""
+    return bool(_BEING_WRITTEN.match(path.name))
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename a file over another, whose permissions it gets."""
+    if path.exists():
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+    temporary.replace(path)
 
 
 def _followed(path: Path) -> Path:

@@ -160,7 +160,7 @@ class _Book:
         own = source.metrics.get("protocol") or (source.metrics.get("select") or {}).get("protocol")
         stamps = [protocol_from_json(canonical(found), f"{source.kind} {source.id}") for found in (kept, own) if found]
         if own is None and "select.npz" in source.manifest["files"]:
-            stamps.append(load_protocol(source.path / "select.npz"))
+            stamps.append(load_protocol(source.file("select.npz")))
         if not stamps:
             parts = self.origin(source)
             stamps = [Protocol(self.names.get(parts["data"], ""), self.split_name(parts["split"]), Role.SELECT)]

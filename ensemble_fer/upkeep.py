@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
 
 from ensemble_fer.errors import EnsembleFerError, StoreError
-from ensemble_fer.locking import remove_left
+from ensemble_fer.files import is_left_over
+from ensemble_fer.locking import alone, remove_left
 from ensemble_fer.looks import damage
 from ensemble_fer.scoring import find_source
 from ensemble_fer.store import KINDS, Artifact, Store, check_name
@@ -101,17 +103,13 @@ def remove_study(store: Store, name: str) -> tuple[list[Artifact], list[Path]]:
     EnsembleFerError
         A process on this machine is working on it.
     """
-    from ensemble_fer.tune.storage import is_alive
-
     check_name(name)  # it may come from a manifest that somebody else wrote, and folders are removed
-    folders = [store.root / "tune" / name, store.root / "unfinished" / f"tune-{name}"]
-    workers = [token for folder in folders for token in folder.glob("*workers/[!.]*")]
-    if any(is_alive(token.parent, token.name) for token in workers):
+    if _is_searched(store, name):
         raise EnsembleFerError(f"study {name} is being searched. Interrupt that first; nothing was removed.")
     results = [artifact for artifact in store.all("tuning") if artifact.spec.get("study") == name]
     for artifact in results:
         store.remove("tuning", artifact.id)
-    here = [folder for folder in folders if folder.is_dir()]
+    here = [folder for folder in _study_folders(store, name) if folder.is_dir()]
     for folder in here:
         shutil.rmtree(folder)
     return results, here
@@ -190,28 +188,86 @@ def _problems_of_names(store: Store, kind: str, ids: list[str]) -> list[str]:
 def clean_store(store: Store, *, unfinished: bool = False) -> dict:
     """Remove what interrupted writing has left.
 
-    Temporary folders younger than a day stay: another process may be writing there.
+    What is younger than a day stays: another process may be writing it.
 
     Parameters
     ----------
     unfinished : bool
-        Also remove the checkpoints of runs that were not finished; these could go on otherwise.
+        Also remove the checkpoints of runs that were not finished; these could go on otherwise. Those of a run or a
+        study that a process is working on stay.
 
     Returns
     -------
     dict
-        removed (folders and files) and bytes.
+        removed (folders and files), kept (of those: what is in use, or could not be removed) and bytes.
     """
     limit = time.time() - STALE_HOURS * 3600
-    stale = [p for p in _folders(store.root / "tmp") if p.stat().st_mtime < limit]
+    here = [*_entries(store.root / "tmp"), *(p for p in _hidden(store.root) if is_left_over(p))]
+    found = {p: _remove(p) for p in here if _written(p) < limit}
     if unfinished:
-        stale += _folders(store.root / "unfinished")
-    size = 0
-    for folder in stale:
-        size += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        shutil.rmtree(folder, ignore_errors=True)
-    stale += remove_left(store.locks)
-    return {"removed": [str(p) for p in stale], "bytes": size}
+        found |= {p: _remove_unfinished(store, p) for p in _entries(store.root / "unfinished")}
+    found |= dict.fromkeys(remove_left(store.locks), 0)
+    return {
+        "removed": [str(p) for p, size in found.items() if size is not None],
+        "kept": [str(p) for p, size in found.items() if size is None],
+        "bytes": sum(size or 0 for size in found.values()),
+    }
+
+
+def _remove_unfinished(store: Store, folder: Path) -> int | None:
+    """Remove a folder of checkpoints; its size, or None where somebody is working there."""
+    study = folder.name.removeprefix("tune-")
+    if study != folder.name:
+        return None if _is_searched(store, study) else _remove(folder)
+    try:
+        with alone(store.locks / folder.name, _say_in_use):
+            return _remove(folder)
+    except _InUse:
+        return None
+
+
+class _InUse(Exception):
+    """Another process holds the lock."""
+
+
+def _say_in_use() -> None:
+    raise _InUse
+
+
+def _remove(path: Path) -> int | None:
+    """Remove a folder with all that is in it, a file, or a link, not what it points to; its size, None if it stays."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            size = path.lstat().st_size
+            path.unlink()
+        else:
+            size = sum(p.lstat().st_size for p in path.rglob("*") if not p.is_dir())
+            shutil.rmtree(path)
+    except FileNotFoundError:
+        return 0  # another process has just removed it
+    except OSError:
+        return None
+    return size
+
+
+def _written(path: Path) -> float:
+    """When a folder, file or link itself was written; what is gone by now counts as new."""
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def _study_folders(store: Store, name: str) -> list[Path]:
+    return [store.root / "tune" / name, store.root / "unfinished" / f"tune-{name}"]
+
+
+def _is_searched(store: Store, name: str) -> bool:
+    """Whether a process of this machine is working on a study."""
+    from ensemble_fer.tune.storage import is_alive
+
+    workers = [token for folder in _study_folders(store, name) for token in folder.glob("*workers/[!.]*")]
+    return any(is_alive(token.parent, token.name) for token in workers)
 
 
 def _open_studies(store: Store) -> list[Path]:
@@ -222,3 +278,12 @@ def _open_studies(store: Store) -> list[Path]:
 
 def _folders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+
+
+def _entries(root: Path) -> list[Path]:
+    return sorted(root.iterdir()) if root.is_dir() else []
+
+
+def _hidden(root: Path) -> list[Path]:
+    """Hidden files anywhere in a folder; links are not followed."""
+    return [Path(place) / name for place, _, names in os.walk(root) for name in names if name.startswith(".")]

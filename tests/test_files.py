@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 
 import numpy as np
@@ -121,3 +122,17 @@ def test_a_pipe_and_a_circle_of_links_are_refused_before_the_work(tmp_path):
     finally:
         os.close(reading)
         os.close(writing)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_who_may_read_a_file_stays_when_it_is_written_again(tmp_path, mode):
+    path, pieces = tmp_path / "whole", tmp_path / "pieces"
+    for each in (path, pieces):
+        each.write_text("old")
+        each.chmod(mode)
+    write_atomic(path, "new")
+    with partial_file(pieces) as place:
+        place.write_text("new")
+    for each in (path, pieces):
+        assert each.read_text() == "new"
+        assert stat.S_IMODE(each.stat().st_mode) == mode

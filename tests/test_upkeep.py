@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from ensemble_fer.errors import EnsembleFerError, StoreError, UsageError
+from ensemble_fer.locking import alone
 from ensemble_fer.looks import count_look
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.upkeep import check_store, clean_store, list_runs, remove_listed, remove_source
@@ -179,8 +181,46 @@ def test_clean_leaves_what_another_process_may_be_writing(store: Store) -> None:
         (folder / "file").write_text("12345")
     long_ago = time.time() - 2 * 24 * 3600
     os.utime(old, (long_ago, long_ago))
-    assert clean_store(store) == {"removed": [str(old)], "bytes": 5}
+    assert clean_store(store) == {"removed": [str(old)], "kept": [], "bytes": 5}
     assert new.exists()
     assert unfinished.exists()
     assert clean_store(store, unfinished=True)["removed"] == [str(unfinished)]
     assert new.exists()
+
+
+def test_clean_finds_files_half_written_and_links(store: Store, made: dict[str, Artifact], tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    refs = store.root / "refs" / "data"
+    old, young, others = refs / ".fer2013.0a1b2c3d", refs / ".fer2013.0a1b2c3e", refs / ".hidden"
+    for path in (old, young, others):
+        path.write_text("123")
+    (store.root / "tmp").mkdir(exist_ok=True)
+    link, file = store.root / "tmp" / "link", store.root / "tmp" / "file"
+    link.symlink_to(outside)
+    file.write_text("1234")
+    long_ago = time.time() - 2 * 24 * 3600
+    for path in (old, others, link, file):
+        os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+    found = clean_store(store)
+    assert set(found["removed"]) == {str(old), str(link), str(file)}
+    assert found["kept"] == []
+    assert not any(path.exists() or path.is_symlink() for path in (old, link, file))
+    assert all(path.exists() for path in (young, others))
+    assert (outside / "mine").read_text() == "mine"
+    assert store.get("data", "fer2013").id == made["data"].id
+
+
+def test_clean_keeps_checkpoints_of_what_is_being_made(store: Store) -> None:
+    folders = [store.root / "unfinished" / name for name in ("run-a", "run-b", "tune-held", "tune-left")]
+    for folder in folders:
+        (folder / "trial-workers").mkdir(parents=True)
+        (folder / "trial-workers" / "token").write_text("")
+    with alone(store.locks / "run-a"), (folders[2] / "trial-workers" / "token").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = clean_store(store, unfinished=True)
+    assert set(found["kept"]) == {str(folders[0]), str(folders[2])}
+    assert set(found["removed"]) == {str(folders[1]), str(folders[3])}
+    assert [folder.exists() for folder in folders] == [True, False, True, False]
+    assert clean_store(store, unfinished=True)["kept"] == []

@@ -115,4 +115,6 @@ def clean(
     if as_json:
         print_json(found)
         return
-    say(f"removed {len(found['removed'])} folders, {found['bytes'] / 1e6:,.1f} MB")
+    say(f"removed {len(found['removed'])} folders and files, {found['bytes'] / 1e6:,.1f} MB")
+    for kept in found["kept"]:
+        remark(f"kept {kept}: it is in use, or cannot be removed.")

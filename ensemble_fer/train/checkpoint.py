@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,8 +79,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             else:
                 numbers[f"{index}.{key}"] = value
     plain = asdict(State(**{**vars(state), "best": {}, "best_logits": None, "average": {}}))
+    tensors = apart(tensors)
     header = {"state": json.dumps(plain), "optimizer": json.dumps(numbers)}
-    write_atomic(folder / FILE, save(apart(tensors), header))
+    write_atomic(folder / FILE, save(tensors, {**header, "sha256": _digest(tensors, header)}))
 
 
 def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -104,7 +106,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     Raises
     ------
     StoreError
-        The file is damaged or belongs to another model.
+        The file is not what was written, or belongs to another model.
     """
     path = folder / FILE
     if not path.is_file():
@@ -115,6 +117,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         state = State(**json.loads(header["state"]))
         numbers = json.loads(header["optimizer"])
+        if _digest(tensors, {key: header[key] for key in ("state", "optimizer")}) != header["sha256"]:
+            raise ValueError("it is not what was written: its sha256 is another")
         model.load_state_dict(_under(tensors, "model."))
         state.best, state.average = _under(tensors, "best."), _under(tensors, "average.")
         slots: dict[int, dict[str, Any]] = {}
@@ -128,6 +132,16 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             f"the checkpoint {path} cannot be resumed ({error}). Start over with --fresh, or remove {folder}."
         ) from error
     return state
+
+
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """Of all numbers, their names, kinds and shapes, and of the header."""
+    sha = hashlib.sha256(json.dumps(sorted(header.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from ensemble_fer.data.splits import split_of
 from ensemble_fer.data.synthetic import synth_data
-from ensemble_fer.errors import EnsembleFerError
+from ensemble_fer.errors import EnsembleFerError, StoreError
 from ensemble_fer.looks import count_look, damage, note_choosing
 from ensemble_fer.resample import make_resampling
 from ensemble_fer.store import Store
+from ensemble_fer.train.checkpoint import State, load_checkpoint, save_checkpoint
 from ensemble_fer.upkeep import check_store
 from tests.trust.campaign import cases, whole
 
@@ -111,3 +114,27 @@ def test_a_flip_in_the_log_of_looks_hides_none(store: Store) -> None:
     log.write_bytes(content[:-20])
     assert count_look(store, faces[:6], none, "c").chosen_on == 3, "a torn line has chosen nothing"
     assert "damaged" in "".join(check_store(store)["problems"])
+
+
+def test_every_flip_in_a_checkpoint_is_noticed_and_named(tmp_path: Path) -> None:
+    """That of an unfinished training: weights, what the optimizer keeps, averages, scores so far."""
+    network = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 7))
+    optimizer = torch.optim.AdamW(network.parameters())
+    for _ in range(2):
+        network(torch.randn(8, 6)).square().sum().backward()
+        optimizer.step()
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    history = [{"epoch": 1, "step": 2, "macro_f1": 0.5}]
+    save_checkpoint(tmp_path, network, optimizer, State(2, history=history, best=weights, average=weights))
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    for number, rng in cases("checkpoint", 1000, quick=60):
+        at, bit = int(rng.integers(len(content))), int(rng.integers(8))
+        path.write_bytes(content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :])
+        with pytest.raises(StoreError, match=r"checkpoint\.safetensors"):
+            load_checkpoint(tmp_path, network, optimizer)
+            pytest.fail(f"case {number}: bit {bit} of byte {at}")
+    path.write_bytes(content)
+    state = load_checkpoint(tmp_path, network, optimizer)
+    assert state is not None
+    assert state.history == history
