@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as theirs
+from sklearn.calibration import calibration_curve
 
-from ensemble_fer.evaluate.counts import METRICS
+from ensemble_fer.evaluate.calibration import ece
+from ensemble_fer.evaluate.counts import METRICS, confusion, f1_of, precision_of, recall_of
 from ensemble_fer.evaluate.intervals import intervals
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.pairs import mcnemar
@@ -64,6 +66,26 @@ def test_metrics_are_those_of_scikit_learn() -> None:
                     expected[f"top{k}"] = theirs.top_k_accuracy_score(labels, logits, k=k, labels=range(N_CLASSES))
         for name, value in expected.items():
             assert ours[name] == pytest.approx(value, abs=1e-6), (number, name)
+        matrix = theirs.confusion_matrix(labels, said, labels=range(N_CLASSES))
+        assert (confusion(labels, logits) == matrix).all(), number
+        classes = theirs.precision_recall_fscore_support(labels, said, labels=range(N_CLASSES), zero_division=0)
+        for formula, per_class in zip((precision_of, recall_of, f1_of), classes[:3], strict=True):
+            assert formula(matrix) == pytest.approx(per_class, abs=1e-9), (number, formula.__name__)
+
+
+def test_calibration_errors_are_those_of_bins_of_scikit_learn() -> None:
+    """1,000 cases; both take an edge of a bin for the upper end of the lower one."""
+    for number, rng in cases("calibration", 1000, quick=150):
+        rows, bins = int(rng.choice([1, 2, 15, 300, 3000])), int(rng.choice([1, 10, 15]))
+        sure = rng.uniform(1 / N_CLASSES, 1, rows)
+        if rng.random() < 0.3:  # certain, or just on an edge
+            sure = np.maximum(1, np.ceil(sure * 8)) / 8
+        right = rng.random(rows) < sure ** float(rng.choice([0.2, 1, 4]))
+        # Where no answer is right, or all are, scikit-learn asks which class is the right one.
+        share, confidence = calibration_curve(right, sure, n_bins=bins, pos_label=True)
+        counts = np.bincount(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure), minlength=bins)
+        expected = (np.abs(share - confidence) * counts[counts > 0]).sum() / rows
+        assert ece(sure, right, bins) == pytest.approx(expected, abs=1e-9), number
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:
