@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest trust fuzz audit lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
+.PHONY: help setup demo test test-lowest test-offline trust fuzz audit lint docs bench-resample bench-train bench-members bench-using bench-scaling released results clean
 
 help:
 	@echo "make demo    the whole path on synthetic faces, in minutes (sets up .venv first)"
 	@echo "make test    lint, format, types, layering and all tests"
 	@echo "make test-lowest  the same with the lowest versions of all libraries, in an environment of its own"
+	@echo "make test-offline  the tests without a network; set up before"
 	@echo "make trust   hostile files, flipped bits, random numbers: all cases; goes on where it was"
 	@echo "make fuzz    a coverage-guided fuzzer on each reader, SECONDS=60 each"
 	@echo "make audit   known holes in the pinned versions, from PyPI's database"
@@ -57,6 +58,10 @@ test-lowest: build/lowest.txt
 build/lowest.txt: pyproject.toml tests/floors.py
 	@mkdir -p build
 	$(PYTHON) -m tests.floors > $@
+
+# All tests where there is no network but this machine's own loopback (Linux, where users may make name spaces).
+test-offline: $(READY)
+	unshare --map-root-user --net sh -c "ip link set lo up && exec $(BIN)/python -m pytest"
 
 # All cases of tests/trust, of which `make test` does a few; notes under build/trust where it is, and goes on from there.
 trust: $(READY)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ensemble_fer.errors import brief
+
 _LOG = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 16
@@ -77,7 +79,7 @@ class Limits:
             # What is no question of the page fails somewhere in gradio: a line for each, not a traceback. Whoever
             # waits for a body that is late was told that the client has gone.
             if not body.late:
-                _LOG.warning("%r could not be answered: %r", scope["path"], error)
+                _LOG.warning("%s could not be answered: %s", brief(scope["path"]), brief(error))
             if not body.answered and not body.late:
                 await _answer(send, 500, "the request could not be answered")
         finally:
@@ -189,3 +191,37 @@ async def _answer(send: Send, status: int, reason: str) -> None:
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+def nearby(move: Callable[[Any], Awaitable[str | None]]) -> Callable[[Any], Awaitable[str | None]]:
+    """Of gradio's way to a file, what does not lead elsewhere: it would fetch any address that a client names."""
+
+    async def moved(place: Any) -> str | None:
+        if place is not None and "://" in str(place):
+            raise ValueError("an address was given in place of a picture, and nothing is fetched")
+        return await move(place)
+
+    return moved
+
+
+def understood(read: Callable[..., Awaitable[Any]], refusal: Any) -> Callable[..., Awaitable[Any]]:
+    """Of gradio's reading of a request, what ends in a line where it would write a traceback.
+
+    Parameters
+    ----------
+    read : callable
+        ``preprocess_data`` of a page.
+    refusal : type of Exception
+        ``gradio.Error``, which alone is told to the client.
+    """
+
+    async def reading(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await read(*args, **kwargs)
+        except refusal:
+            raise
+        except Exception as error:
+            _LOG.warning("a request could not be understood: %s", brief(error))
+            raise refusal("the request could not be understood", print_exception=False) from None
+
+    return reading

@@ -7,7 +7,7 @@ import base64
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.app.address import check_place, names_of
 from ensemble_fer.app.drawing import annotated, overlay
-from ensemble_fer.app.limits import Limits, hurried
+from ensemble_fer.app.limits import Limits, hurried, nearby, understood
 from ensemble_fer.app.occlusion import occlusion
 from ensemble_fer.app.pictures import Faces, faces_of
 from ensemble_fer.app.prediction import check_threshold, opened_graph, said_of
@@ -211,20 +211,10 @@ def build_page(
                 now = gr.Label(label="Probabilities", num_top_classes=len(CLASSES))
             camera.stream(live, camera, [seen, now], stream_every=0.2, concurrency_limit=1, api_name=False)
     page.queue(max_size=WAITING, default_concurrency_limit=2)
+    page.preprocess_data = understood(page.preprocess_data, gr.Error)
     for each in page.blocks.values():
-        each.async_move_resource_to_block_cache = _nearby(each.async_move_resource_to_block_cache)
+        each.async_move_resource_to_block_cache = nearby(each.async_move_resource_to_block_cache)
     return page
-
-
-def _nearby(move: Callable[[Any], Awaitable[str | None]]) -> Callable[[Any], Awaitable[str | None]]:
-    """Of gradio's way to a file, what does not lead elsewhere: it would fetch any address that a client names."""
-
-    async def moved(place: Any) -> str | None:
-        if place is not None and "://" in str(place):
-            raise ValueError("an address was given in place of a picture, and nothing is fetched")
-        return await move(place)
-
-    return moved
 
 
 def serve(

@@ -131,9 +131,9 @@ def test_every_flip_in_a_checkpoint_is_noticed_and_named(tmp_path: Path) -> None
     for number, rng in cases("checkpoint", 1000, quick=60):
         at, bit = int(rng.integers(len(content))), int(rng.integers(8))
         path.write_bytes(content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :])
-        with pytest.raises(StoreError, match=r"checkpoint\.safetensors"):
+        with pytest.raises(StoreError) as noticed:
             load_checkpoint(tmp_path, network, optimizer)
-            pytest.fail(f"case {number}: bit {bit} of byte {at}")
+        assert path.name in str(noticed.value), (number, at, bit)
     path.write_bytes(content)
     state = load_checkpoint(tmp_path, network, optimizer)
     assert state is not None

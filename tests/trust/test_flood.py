@@ -46,7 +46,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, psut
         yield port, psutil.Process(serving.pid)
         serving.terminate()
         serving.wait(30)
-    assert "Exception in ASGI application" not in told.read_text()
+    lines = told.read_text().splitlines()
+    assert not [line for line in lines if "Exception in ASGI application" in line or line.startswith("Traceback")]
+    assert max(map(len, lines)) < 300, "what somebody sent is not written down"
 
 
 def still_serves(port: int) -> None:
@@ -91,7 +93,10 @@ def test_a_flood_is_refused_before_it_is_read(served: tuple[int, psutil.Process]
     assert max(sent for _, _, sent in found) < FLOOD // 4
     assert process.memory_info().rss - before < 50e6
     still_serves(port)
-    print(f"{AT_ONCE} at once, refused within {max(seconds for _, seconds, _ in found):.2f} s")
+    took = sorted(seconds for _, seconds, _ in found)
+    print(f"{AT_ONCE} at once, refused within {took[-1]:.2f} s")
+    # Of all, not each: the machine may have other things to do.
+    assert took[len(took) // 2] < 1
 
 
 def test_who_says_no_length_or_sends_slowly_is_let_go(
