@@ -7,8 +7,11 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
+
+from ensemble_fer.errors import say_warning
 
 STOPPED = 130
 """Exit code of a process that was asked to end."""
@@ -20,7 +23,9 @@ def begin_child() -> None:
 
     Ctrl-C reaches the first process alone, which then stops the others once: a second signal would cut short what the
     first one began. It also ends, as on ``SIGTERM``, when the process that started it is gone, killed perhaps.
+    Warnings are said as the command line says them.
     """
+    warnings.showwarning = say_warning
     if hasattr(os, "setsid"):
         os.setsid()
     signal.signal(signal.SIGTERM, _interrupt)

@@ -6,7 +6,9 @@ The command line prints the message without a traceback and exits with ``exit_co
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 _LINES = 1000
 
@@ -65,6 +67,12 @@ class ParityError(EnsembleFerError):
 def harmless(text: str) -> str:
     """The text with what steers a terminal written out: names and values in files come from anybody."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def say_warning(message: Any, category: type[Warning], *rest: Any) -> None:
+    """In place of ``warnings.showwarning``: our own as a line on stderr, nothing of libraries."""
+    if category.__module__.startswith("ensemble_fer"):
+        print(f"warning: {harmless(str(message))}", file=sys.stderr)
 
 
 def brief(value: object) -> str:

@@ -32,7 +32,7 @@ from ensemble_fer.cli import (
     tuning,
     video,
 )
-from ensemble_fer.errors import EnsembleFerError, harmless
+from ensemble_fer.errors import EnsembleFerError, harmless, say_warning
 
 INTERRUPTED = 130
 # In the order of the work, so that --help reads like a table of contents.
@@ -77,7 +77,7 @@ class Guarded(TyperGroup):
             return super().invoke(ctx)
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _warn
+                warnings.showwarning = say_warning
                 return super().invoke(ctx)
         except EnsembleFerError as error:
             _fail(str(error), error.exit_code)
@@ -101,12 +101,6 @@ class Guarded(TyperGroup):
                 "This is a defect of ensemble-fer. ENSEMBLE_FER_DEBUG=1 before the command shows the traceback.",
                 1,
             )
-
-
-def _warn(message: Any, category: type[Warning], *rest: Any) -> None:
-    """Our own warnings as a line on stderr; those that libraries mean for programmers are not for users."""
-    if category.__module__.startswith("ensemble_fer"):
-        print(f"warning: {harmless(str(message))}", file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import MissingError, StoreError, UsageError
-from ensemble_fer.store import Store
+from ensemble_fer.store import NameMoved, Store
 from ensemble_fer.study.costing import forecast
 from ensemble_fer.study.done import done_cells
 from ensemble_fer.study.making import score_cell
@@ -164,6 +165,20 @@ def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
         LOST: "its process was ended 2 times, the last time by signal 9 (9 is a kill, often for want of memory)"
     }
     assert done == {f"task {number}": {"number": number} for number in range(3)}
+
+
+def warning(number: int) -> dict:
+    """A task that warns, as ours do and as libraries do."""
+    warnings.warn("ours \x1b[2J", NameMoved, stacklevel=1)
+    warnings.warn("of a library", UserWarning, stacklevel=1)
+    return {"number": number}
+
+
+def test_what_processes_warn_of_are_lines_too(capfd: pytest.CaptureFixture[str]) -> None:
+    with pool_of(2) as pool:
+        pool.submit("task", warning, 1)
+        assert pool.next_done() == ("task", {"number": 1})
+    assert capfd.readouterr().err == "warning: ours \\x1b[2J\n"
 
 
 RUN = """
