@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ensemble_fer.errors import MissingError, unknown_name
+from collections.abc import Sequence
+
+from ensemble_fer.errors import MissingError, UsageError, unknown_name
 from ensemble_fer.evaluate.pairs import compare_predictions
 from ensemble_fer.evaluate.predictions import load_predictions
 from ensemble_fer.report import evaluate, tta_for
@@ -11,7 +13,7 @@ from ensemble_fer.store import Store
 from ensemble_fer.types import Predictions, Role
 
 
-def compare(store: Store, a: str, b: str, *, part: str | None = None, tta: str | None = None) -> dict:
+def compare(store: Store, a: str, b: str, *, part: str | None = None, tta: str | Sequence[str] | None = None) -> dict:
     """Paired tests between two runs or ensembles of the same split.
 
     Parameters
@@ -21,8 +23,9 @@ def compare(store: Store, a: str, b: str, *, part: str | None = None, tta: str |
     part : str, optional
         ``test`` or ``select``. By default the test part if both were evaluated there, else the select part. The test
         part is never looked at for a comparison.
-    tta : str, optional
-        Test-time augmentation of both; by default each one's own.
+    tta : str or two of them, optional
+        Test-time augmentation of both, or of each; by default each one's own. One network can so be compared with
+        itself.
 
     Returns
     -------
@@ -42,13 +45,16 @@ def compare(store: Store, a: str, b: str, *, part: str | None = None, tta: str |
     if part not in (None, *list(Role)[1:]):
         raise unknown_name("part", str(part), (Role.TEST, Role.SELECT))
     sources = [find_source(store, name) for name in (a, b)]
-    ttas = [tta_for(source, tta) for source in sources]
+    asked = [tta, tta] if tta is None or isinstance(tta, str) else list(tta)
+    if len(asked) != 2:
+        raise UsageError(f"{len(asked)} augmentations for two sides. Give one for both, or one for each.")
+    ttas = [tta_for(source, own) for source, own in zip(sources, asked, strict=True)]
     tested = [stored(store, source, Role.TEST, own) for source, own in zip(sources, ttas, strict=True)]
     if part == Role.TEST and None in tested:
         lacking = [name for name, found in zip((a, b), tested, strict=True) if found is None]
         raise MissingError(
-            f"{' and '.join(lacking)} was not evaluated on the test part with this augmentation, and a comparison does "
-            f"not look there. Evaluate first:  ensemble-fer evaluate {lacking[0]}"
+            f"not evaluated on the test part with this augmentation: {' and '.join(lacking)}; a comparison does not "
+            f"look there. Evaluate first:  {'  and  '.join(f'ensemble-fer evaluate {name}' for name in lacking)}"
         )
     role = Role.TEST if part != Role.SELECT and None not in tested else Role.SELECT
     said: list[Predictions] = []

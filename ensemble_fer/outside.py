@@ -14,7 +14,7 @@ from ensemble_fer.data.importing import identity_images, load_faces, rows_left_o
 from ensemble_fer.data.predictions_csv import Said, read_said
 from ensemble_fer.data.splits import parse_split, split_of, twins_in
 from ensemble_fer.data.twins import twins_of
-from ensemble_fer.errors import SplitMisuse, UsageError
+from ensemble_fer.errors import SplitMisuse, UsageError, brief
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import save_predictions
 from ensemble_fer.looks import note_choosing
@@ -22,6 +22,7 @@ from ensemble_fer.scoring import OUTSIDE, SELECT, looked, stored_or_made
 from ensemble_fer.store import Artifact, Store, check_name, need_data
 from ensemble_fer.types import FaceSet, Predictions, Protocol, Role, Split, TwinMap
 
+MOST_LETTERS = 200
 UNKNOWN = "unknown, made elsewhere"
 
 
@@ -58,7 +59,7 @@ def import_predictions(
     kind : str
         ``auto``, ``probabilities`` or ``logits``.
     about : str
-        What made them, for the stamp.
+        What made them, for the stamp; one line.
     quiet : bool
         Draw no progress.
 
@@ -75,6 +76,11 @@ def import_predictions(
         Training rows are among them, or labels differ, so that rows are in another order than is thought.
     """
     check_name(name)
+    if not about.isprintable() or len(about) > MOST_LETTERS:
+        raise UsageError(
+            f"what made them, {brief(about)}: expected one line of at most {MOST_LETTERS} letters, since it is part of "
+            "the stamp."
+        )
     said = read_said(path, kind)
     found = need_data(store, data)
     faces = load_faces(found)

@@ -98,9 +98,9 @@ def scored_run(
     def make() -> Predictions:
         if role == Role.SELECT:
             check_select(store, run)
-            if tta == "none":
-                return load_predictions(run.file(SELECT))
         check_outside(store, run, role, tta)
+        if role == Role.SELECT and tta == "none":
+            return load_predictions(run.file(SELECT))
         return _computed(store, run, role, tta, device, quiet)
 
     return stored_or_made(store, run, role, tta, make)

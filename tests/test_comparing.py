@@ -82,11 +82,11 @@ def test_other_rows_or_parts_do_not_compare() -> None:
 
 def test_a_comparison_never_looks_at_the_test_part(pair: Store) -> None:
     assert compare(pair, "first", "second")["part"] == "select"
-    with pytest.raises(MissingError, match=r"first and second was not evaluated on the test part.*evaluate first"):
+    with pytest.raises(MissingError, match=r"not evaluated on the test part.*: first and second;.*evaluate second"):
         compare(pair, "first", "second", part="test")
     evaluate(pair, "first", quiet=True)
     assert compare(pair, "first", "second")["part"] == "select"
-    with pytest.raises(MissingError, match=r"^second was not evaluated"):
+    with pytest.raises(MissingError, match=r"augmentation: second;"):
         compare(pair, "first", "second", part="test")
     evaluate(pair, "second", quiet=True)
     looks = (pair.root / "looks.jsonl").read_bytes()
@@ -100,6 +100,19 @@ def test_a_comparison_never_looks_at_the_test_part(pair: Store) -> None:
         compare(pair, "first", "second", part="train")
     with pytest.raises(UsageError, match=r"unknown part 'tset'.*test"):
         compare(pair, "first", "second", part="tset")
+
+
+def test_one_network_with_two_augmentations(pair: Store) -> None:
+    found = compare(pair, "first", "first", part="select", tta=("flip", "none"))
+    assert (found["a"]["tta"], found["b"]["tta"]) == ("flip", "none")
+    other = compare(pair, "first", "first", part="select", tta=("none", "flip"))
+    assert found["scores"]["nll"]["difference"] == -other["scores"]["nll"]["difference"] != 0
+    done = run("compare", "first", "first", "--tta", "flip", "--tta", "none", "--store", pair.root)
+    assert done.exit_code == 0, done.output
+    assert "first (flip) minus first (none), points" in done.stdout
+    done = run("compare", "first", "first", *["--tta", "flip"] * 3, "--store", pair.root)
+    assert done.exit_code == 2
+    assert "3 augmentations for two sides" in done.stderr
 
 
 def test_runs_of_other_splits_do_not_compare(pair: Store) -> None:

@@ -22,7 +22,7 @@ from ensemble_fer.outside import import_predictions
 from ensemble_fer.report import evaluate
 from ensemble_fer.store import Store
 from ensemble_fer.train import load_member
-from ensemble_fer.types import CLASSES, softmax
+from ensemble_fer.types import CLASSES, Role, softmax
 from tests.cli.running import run
 from tests.export import making
 from tests.export.making import untrained_run
@@ -84,6 +84,33 @@ def test_probabilities_are_told_from_logits(tmp_path: Path) -> None:
         read_said(written(tmp_path / "l.csv", SELECT, logits(SELECT)), "probabilities")
     zeros = np.eye(7)[np.arange(15) % 7]
     assert np.isfinite(read_said(written(tmp_path / "z.csv", SELECT, zeros)).logits).all()
+
+
+@pytest.mark.parametrize("rounded", [1.0000001, -1e-9])
+def test_probabilities_that_rounding_took_over_the_edge_are_probabilities(tmp_path: Path, rounded: float) -> None:
+    p = softmax(logits(SELECT))
+    p[3] = np.where(np.arange(7) == 2, 1.0, 0.0)
+    p[3, 2 if rounded > 0 else 4] = rounded
+    read = softmax(read_said(written(tmp_path / "p.csv", SELECT, p)).logits)
+    np.testing.assert_allclose(read, p, atol=1e-6)
+    p[3] = [0.3, -0.2, 0.9, 0, 0, 0, 0]
+    with pytest.raises(BadData, match=r"line 5: the numbers look like probabilities"):
+        read_said(written(tmp_path / "p.csv", SELECT, p))
+
+
+def test_predictions_of_the_test_part_alone_are_whole(ours: Store, tmp_path: Path) -> None:
+    import_predictions(ours, written(tmp_path / "t.csv", TEST, logits(TEST)), name="theirs")
+    said = r"of the select part .* there are none\. Import them"
+    with pytest.raises(MissingError, match=said):
+        evaluate(ours, "theirs", role=Role.SELECT, quiet=True)
+    with pytest.raises(MissingError, match=said):
+        compare(ours, "theirs", "first")
+
+
+@pytest.mark.parametrize("about", ["a\nb", "\x1b[2J", "x" * 201])
+def test_what_made_them_is_one_line_of_the_stamp(ours: Store, tmp_path: Path, about: str) -> None:
+    with pytest.raises(UsageError, match="one line"):
+        import_predictions(ours, written(tmp_path / "t.csv", SELECT, logits(SELECT)), name="theirs", about=about)
 
 
 def test_lines_without_row_ids_are_a_part_in_its_order(ours: Store, tmp_path: Path) -> None:

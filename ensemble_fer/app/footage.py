@@ -76,7 +76,9 @@ def opened_source(source: str | Path | int) -> Iterator[Footage]:
                 str(source), ["OpenCV cannot open it as a video"], "Expected a video such as mp4, avi or webm."
             )
         width, height = int(device.get(cv2.CAP_PROP_FRAME_WIDTH)), int(device.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        if not 0 < width * height <= LARGEST_PICTURE:
+        if width * height <= 0:
+            raise BadData(str(source), ["it has no frames"], "Expected a video such as mp4, avi or webm.")
+        if width * height > LARGEST_PICTURE:
             raise BadData(
                 str(source), [f"frames of {width}x{height}"], f"Expected 1 to {LARGEST_PICTURE:,} pixels a frame."
             )

@@ -117,7 +117,8 @@ def compare(
         typer.Option("--part", help="test or select: test if both were evaluated there, else select.", metavar="PART"),
     ] = None,
     tta: Annotated[
-        str | None, typer.Option("--tta", help="none, flip or ten_crop: each one's own.", metavar="NAME")
+        list[str] | None,
+        typer.Option("--tta", help="none, flip or ten_crop; twice for A and B: each one's own.", metavar="NAME"),
     ] = None,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -128,7 +129,7 @@ def compare(
     """
     from ensemble_fer.comparing import compare as run_compare
 
-    found = run_compare(open_store(store), a, b, part=part, tta=tta)
+    found = run_compare(open_store(store), a, b, part=part, tta=tta[0] if tta and len(tta) == 1 else tta)
     if as_json:
         print_json(found)
         return
@@ -138,6 +139,8 @@ def compare(
 def print_comparison(found: dict) -> None:
     """Differences with intervals, on all faces and on those without a twin in training."""
     a, b = found["a"]["name"], found["b"]["name"]
+    if a == b:
+        a, b = (f"{found[side]['name']} ({found[side]['tta']})" for side in "ab")
     rows = []
     for faces, scores in (("all faces", found["scores"]), ("without twins", found["twin_free"])):
         for metric, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, StoreOption, check_png, open_store
+from ensemble_fer.cli.options import DEFAULT_STORE, MOST_SEED, JsonOption, StoreOption, check_png, open_store
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def explain(
         int | None, typer.Option("--count", min=1, help="For tsne: faces, about: 2,000.", metavar="N")
     ] = None,
     perplexity: Annotated[float | None, typer.Option("--perplexity", help="For tsne: 30.", metavar="P")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what LIME and t-SNE draw.", metavar="N")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of what LIME and t-SNE draw.", metavar="N")
+    ] = 0,
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -61,8 +63,10 @@ def explain(
     from ensemble_fer.errors import UsageError
     from ensemble_fer.explain.explaining import MISTAKES
     from ensemble_fer.explain.explaining import explain as run_explain
+    from ensemble_fer.files import check_outputs
 
     check_png("--out", out)
+    check_outputs([("--out", out)], picture or ())
     if method and "tsne" in method:
         if len(method) > 1 or picture or beside:
             raise UsageError("--method tsne draws all faces at once. Give it alone, without --picture and --beside.")

@@ -83,7 +83,11 @@ SplitOption = Annotated[
         metavar="NAME",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.", metavar="N")]
+MOST_SEED = 2**32 - 1
+"""numpy and scikit-learn take no larger one."""
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=MOST_SEED, help="The same seed gives the same result.", metavar="N")
+]
 DeviceOption = Annotated[
     str,
     typer.Option(

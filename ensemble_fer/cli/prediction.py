@@ -42,7 +42,7 @@ def predict(
     """Find the faces in pictures and say which expression each shows. Runs in onnxruntime alone.
 
     A picture of at most 64 pixels, or one in which no face is found, is used whole. In a folder bad pictures are passed
-    over, and named.
+    over, and named; exit 1 if all are.
     """
     from ensemble_fer.app.prediction import predict as run_predict
     from ensemble_fer.errors import UsageError
@@ -61,7 +61,13 @@ def predict(
     write_outputs(found, annotate, csv)
     if as_json:
         print_json(found)
-        return
+    else:
+        _print_faces(found)
+    if bad and len(bad) == len(found):
+        raise typer.Exit(1)
+
+
+def _print_faces(found: list[dict]) -> None:
     rows = [
         [item["path"], face["label"], percent(max(face["probabilities"].values())), *_where(face)]
         for item in found

@@ -9,6 +9,7 @@ import typer
 
 from ensemble_fer.cli.options import (
     DEFAULT_STORE,
+    MOST_SEED,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -74,7 +75,9 @@ RecipeSplitOption = Annotated[
 ]
 RecipeSeedOption = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Of first weights, row order, augmentation and dropout: 0.", metavar="N"),
+    typer.Option(
+        "--seed", min=0, max=MOST_SEED, help="Of first weights, row order, augmentation and dropout: 0.", metavar="N"
+    ),
 ]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="At most this many.", metavar="N")]
 EpochRowsOption = Annotated[

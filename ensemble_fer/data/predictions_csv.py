@@ -18,6 +18,8 @@ KINDS = ("auto", "probabilities", "logits")
 MOST_BYTES = 50_000_000
 SUM = 1e-2
 """By how much the probabilities of a row may miss 1: files are rounded."""
+EDGE = 1e-4
+"""By how much a probability may miss 0 and 1."""
 LEAST = 1e-30
 MOST_ROWS = 100_000_000
 SHOWN = 20
@@ -52,7 +54,7 @@ def read_said(path: str | Path, kind: str = "auto") -> Said:
     path : path
     kind : str
         ``probabilities``, ``logits``, or ``auto``: probabilities if every number is between 0 and 1 and every row sums
-        to 1.
+        to 1, to rounding.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def read_said(path: str | Path, kind: str = "auto") -> Said:
         raise BadData(str(path), [*problems[:SHOWN], *more], ADVICE)
     shares = kind == "probabilities" or (kind == "auto" and _are_probabilities(numbers).all())
     return Said(
-        np.log(np.maximum(numbers, LEAST)).astype(np.float32) if shares else numbers.astype(np.float32),
+        np.log(np.clip(numbers, LEAST, 1)).astype(np.float32) if shares else numbers.astype(np.float32),
         np.array(rows, np.int64) if "row" in columns else None,
         np.array(labels, np.int64) if "label" in columns else None,
     )
@@ -123,14 +125,16 @@ def _label(text: str) -> int:
 
 
 def _are_probabilities(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    within = ((numbers >= 0) & (numbers <= 1)).all(axis=1)
+    within = ((numbers >= -EDGE) & (numbers <= 1 + EDGE)).all(axis=1)
     return within & (np.abs(numbers.sum(axis=1) - 1) <= SUM)
 
 
 def _look_like_shares(numbers: NDArray[np.float64]) -> bool:
-    """Nothing negative, and all at most 1 or sums near 100: hardly logits."""
+    """Most rows are probabilities; or nothing is negative, and all at most 1 or sums near 100: hardly logits."""
+    if 2 * _are_probabilities(numbers).sum() > len(numbers):
+        return True
     near = np.abs(numbers.sum(axis=1) - 100) < 20
-    return bool((numbers >= 0).all() and (near | (numbers <= 1).all(axis=1)).all())
+    return bool((numbers >= -EDGE).all() and (near | (numbers <= 1 + EDGE).all(axis=1)).all())
 
 
 def _problems_of(numbers: NDArray[np.float64], rows: NDArray[np.int64], kind: str, at: NDArray[np.int64]) -> list[str]:

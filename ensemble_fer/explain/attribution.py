@@ -5,6 +5,7 @@ A new method is one function and one line in ``METHODS``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,7 +61,14 @@ class Subject:
 
     def scores(self, faces: Tensor) -> Tensor:
         """Logarithms of the probabilities, [n, 7], of faces float32 [n, h, w] or [n, h, w, 3] in grey levels."""
+        if len(self.members) == 1 and self.tta == "none" and self.by.rule == "mean" and self.by.temperature == 1:
+            # Through probabilities the slope of an answer that is sure to rounding would be 0.
+            return torch.log_softmax(self.members[0](faces) / float(self.by.temperatures[0]), dim=1)
         return Fused(self.members, self.by, self.tta)(faces)[0].clamp_min(1e-12).log()
+
+
+class BlankMap(UserWarning):
+    """A map says nothing."""
 
 
 def attribute(
@@ -83,6 +91,11 @@ def attribute(
     float32 [n, h, w]
         Each map divided by its largest absolute value. Positive speaks for the class; saliency has no sign.
 
+    Warns
+    -----
+    BlankMap
+        A map is 0 everywhere.
+
     Raises
     ------
     UsageError
@@ -100,8 +113,15 @@ def attribute(
     maps = maps.detach()
     if maps.dim() == 4:  # colours: what all three say together
         maps = maps.sum(-1)
-    peak = maps.abs().flatten(1).amax(1).clamp_min(1e-30)
-    return (maps / peak[:, None, None]).numpy().astype(np.float32)
+    peak = maps.abs().flatten(1).amax(1)
+    if blank := int((peak == 0).sum()):
+        warnings.warn(
+            f"{blank} of {len(peak)} maps of {method} are blank: the answer is so sure that to rounding no pixel "
+            "changes it. grad_cam may still say something, and so may one member alone.",
+            BlankMap,
+            stacklevel=2,
+        )
+    return (maps / torch.where(peak == 0, 1, peak)[:, None, None]).numpy().astype(np.float32)
 
 
 def _captum() -> Any:

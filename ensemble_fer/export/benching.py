@@ -25,6 +25,7 @@ from ensemble_fer.train.prediction import TTA
 
 VARIANTS = ("torch", "sessions", "fused", "simplified", "int8")
 BATCHES = (1, 10, 64)
+MOST_AT_ONCE = 4096
 WARM_UP, CALIBRATION = 3, 64
 BLOCKS, REST = 8, 0.1
 
@@ -75,15 +76,17 @@ def bench(
     Raises
     ------
     UsageError
-        No members, an unknown form, or numbers below 1.
+        No members, an unknown form, or numbers out of range.
     """
     unknown = [name for name in variants if name not in VARIANTS]
-    if unknown or not variants or not members or not batches or min(batches) < 1 or seconds <= 0 or tta not in TTA:
+    if unknown or not variants or not members or not batches or seconds <= 0 or tta not in TTA:
         raise UsageError(
-            f"expected members, batches of 1 or more, some of {', '.join(VARIANTS)} and an augmentation among "
+            f"expected members, batches, some of {', '.join(VARIANTS)} and an augmentation among "
             f"{', '.join(TTA)}; found members {', '.join(members) or 'none'}, batches {list(batches)}, "
             f"{', '.join(variants)}, {tta}."
         )
+    if min(batches) < 1 or max(batches) > MOST_AT_ONCE:
+        raise UsageError(f"batches {list(batches)}: expected 1 to {MOST_AT_ONCE:,} faces each.")
     modules = _modules(store, members, weights)
     used = threads or cpu_count()
     before = torch.get_num_threads()

@@ -16,6 +16,7 @@ from ensemble_fer.data.importing import load_faces
 from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import load_predictions
+from ensemble_fer.export.fusing import described
 from ensemble_fer.export.graph import export_onnx
 from ensemble_fer.export.latency import graph_latency
 from ensemble_fer.export.parity import measure, require_parity, torch_probabilities
@@ -164,8 +165,7 @@ def _of_run(store: Store, run: Artifact, images: NDArray[np.uint8], path: Path) 
     """Export one run and compare it with torch."""
     members = {store.name_of(run): load_member(run)}
     said: Predictions = load_predictions(run.file(SELECT))
-    entry = {"name": store.name_of(run), "run": run.id, "recipe": run.spec["recipe"]}
-    about = {"members": [entry], "stamp": said.protocol.to_dict(), "rule": "mean"}
+    about = {"members": [described(store.name_of(run), run)], "stamp": said.protocol.to_dict(), "rule": "mean"}
     with own_code([run], "exporting"):
         export_onnx(members, path, about, shape=images.shape[1:])
         parity = require_parity(measure(open_graph(path), torch_probabilities(members, images), images), said.rows)

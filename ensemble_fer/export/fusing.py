@@ -230,11 +230,11 @@ def _by_name(calibration: dict[str, dict], names: dict[str, str]) -> dict[str, d
 
 def _about(runs: dict[str, Artifact], rule: str, identity: str, stamp: dict) -> dict:
     """What the graph and the card say of an ensemble."""
-    members = [_described(name, run) for name, run in runs.items()]
+    members = [described(name, run) for name, run in runs.items()]
     return {"rule": rule, "ensemble": identity, "members": members, "stamp": stamp}
 
 
-def _described(name: str, run: Artifact) -> dict:
+def described(name: str, run: Artifact) -> dict:
     """What the graph and the card say of a member."""
     return {
         "name": name,

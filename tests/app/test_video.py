@@ -154,7 +154,7 @@ def test_bad_sources_and_numbers_say_what_to_do(clip: Path, graph_file: Path, tm
     cut = tmp_path / "cut.avi"
     cut.write_bytes(clip.read_bytes()[:200])
     for bad in (text, cut):
-        with pytest.raises(BadData, match=r"(cannot open|no frame|frames of)"):
+        with pytest.raises(BadData, match=r"(cannot open|no frames)"):
             video(bad, graph=graph_file)
     with pytest.raises(MissingError, match="there is no video"):
         video(tmp_path / "none.mp4", graph=graph_file)

@@ -207,6 +207,11 @@ def test_predict_says_that_the_shipped_ensemble_answers_and_what_is_missing(tmp_
     named = run("predict", tmp_path / "a.png", "--ensemble", "trio", "--store", tmp_path)
     assert named.exit_code == 1
     assert "answered by" not in named.stderr
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_text("no picture")
+    none = run("predict", tmp_path / "bad", "--ensemble", "trio", "--store", tmp_path, "--json")
+    assert none.exit_code == 1, "nothing at all was answered"
+    assert json.loads(none.stdout)[0]["problem"]
 
 
 def test_config_show_is_a_recipe_that_can_be_read_back(tmp_path: Path) -> None:

@@ -103,6 +103,9 @@ def test_warnings_of_ours_are_lines_on_stderr_and_others_are_not_shown(monkeypat
         ["train", "--model", "vgnet"],
         ["resample"],
         ["runs", "show", "nothing"],
+        ["train", "--seed", "4294967296"],
+        ["fuse", "a", "b", "--seed", "4294967296"],
+        ["explain", "a", "--seed", "4294967296"],
     ],
 )
 def test_wrong_usage_exits_2(tmp_path: Path, arguments: list[str]) -> None:

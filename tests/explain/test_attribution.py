@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,21 @@ def test_grad_cam_finds_the_evidence_with_its_sign() -> None:
         inside, outside = (shown[:, :20], shown[:, 28:])[:: 1 if bright else -1]
         assert inside.mean() > 0.9
         assert outside.mean() < 0.1
+
+
+def test_an_answer_that_is_sure_to_rounding_is_explained_or_said_to_be_blank() -> None:
+    network, given = member(), torch.from_numpy(faces()).float()
+    logits = network(given).detach()
+    first, second = logits.topk(2).values.T
+    sharp = (first - second).min().numpy() / 20
+    alone = Subject([network], replace(plain("mean", 1), temperatures=np.array([sharp])))
+    answers = logits.argmax(1).numpy()
+    assert (alone.scores(given).exp().amax(1) == 1).all()
+    for method in ("saliency", "integrated_gradients"):
+        assert (np.abs(attribute(alone, faces(), answers, method)).max((1, 2)) == 1).all(), method
+    twice = Subject([network, network], replace(plain("mean", 2), temperatures=np.array([sharp, sharp]) / 20))
+    with pytest.warns(attribution.BlankMap, match="3 of 3 maps of saliency are blank"):
+        assert (attribute(twice, faces(), answers, "saliency") == 0).all()
 
 
 def test_grad_cam_is_what_its_paper_says() -> None:

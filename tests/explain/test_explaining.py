@@ -84,6 +84,16 @@ def test_the_sheet_shows_each_face_with_the_map_of_its_answer(
         assert strip.title == f"{said['answer']} {100 * said['probability']:.0f} %"
 
 
+def test_a_picture_is_not_written_over(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "face.png"
+    Image.fromarray(faces_of().images[0]).save(path)
+    before = path.read_bytes()
+    answer = run("explain", "duo", "--picture", path, "--out", path, "--store", store.root)
+    assert answer.exit_code == 2
+    assert "would be written over what is read" in answer.stderr
+    assert path.read_bytes() == before
+
+
 def test_pictures_by_all_methods(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "face.png"
     Image.fromarray(making.faces(1, 9)[0]).save(path)

@@ -67,7 +67,15 @@ def test_statistics_are_those_of_the_calls() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"members": []}, {"variants": ["fussed"]}, {"batches": (0,)}, {"seconds": 0}, {"tta": "five"}, {"weights": "hub"}],
+    [
+        {"members": []},
+        {"variants": ["fussed"]},
+        {"batches": (0,)},
+        {"batches": (1, 99_999_999_999)},
+        {"seconds": 0},
+        {"tta": "five"},
+        {"weights": "hub"},
+    ],
 )
 def test_requests_that_make_no_sense(store: Store, wrong: dict) -> None:
     given = {"members": ["tiny"], "weights": "none", "quiet": True, **wrong}

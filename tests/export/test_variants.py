@@ -26,6 +26,7 @@ from ensemble_fer.export.graph import export_onnx
 from ensemble_fer.export.parity import measure, require_parity
 from ensemble_fer.export.session import open_graph
 from ensemble_fer.export.variants import BITS, member_nodes, quantize, simplify
+from ensemble_fer.files import sha256_of
 from ensemble_fer.models.member import Member, conv_bn
 from ensemble_fer.store import Store
 from tests.export import making
@@ -172,6 +173,7 @@ def test_an_ensemble_and_a_run_are_exported_and_measured(duo: Store) -> None:
     alone = export(duo, "first", quiet=True)
     found = open_graph(alone.file("graph.onnx"))
     assert found.members[0]["run"] == duo.get("run", "first").id
+    assert found.members[0]["weights_sha256"] == sha256_of(duo.get("run", "first").file("weights.safetensors"))
     assert alone.metrics["flips"] == 0
     with pytest.raises(UsageError, match="need faces; found 0"):
         export(duo, "first", int8=True, faces=0)
