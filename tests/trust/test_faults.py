@@ -89,7 +89,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, in
 def test_a_disk_that_fails_costs_one_command_and_nothing_else(
     states: dict[str, tuple[Path, int, dict]], tmp_path: Path
 ) -> None:
-    """300 faults over eight commands."""
+    """300 faults over twelve commands."""
     names = list(COMMANDS)
     failed = 0
     for number, rng in cases("faults", 300, quick=8):

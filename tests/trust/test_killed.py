@@ -62,7 +62,7 @@ def ended_well(name: str, root: Path, former: dict, after: dict, where: object) 
 
 
 def test_kills_leave_nothing_corrupt(states: dict[str, tuple[Path, float, dict]], tmp_path: Path) -> None:
-    """300 kills over eight commands."""
+    """300 kills over twelve commands."""
     names = list(COMMANDS)
     for number, rng in cases("kills", 300, quick=2):
         name = names[int(rng.integers(len(names)))]

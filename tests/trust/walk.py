@@ -1,19 +1,76 @@
-"""The path of the data in eight commands, and what is in a store after each."""
+"""The path of the data in twelve commands, and what is in a store after each."""
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
+from ensemble_fer.data.synthetic import draw_expressions
 from ensemble_fer.store import KINDS, Store
+from ensemble_fer.types import N_CLASSES, OFFICIAL
 from tests.trust.campaign import ALL
 
 T = TypeVar("T")
 
 SHORT = ("--epochs", 1, "--epoch-rows", 64, "--batch-size", 32, "--precision", "float32", "--threads", 1)
-EIGHT: dict[str, tuple[object, ...]] = {
+
+# One folder for what they read, and the same content in every process.
+_GIVEN = Path(tempfile.mkdtemp(prefix="ensemble-fer-walk-"))
+atexit.register(shutil.rmtree, _GIVEN, ignore_errors=True)
+
+STUDY = """
+title = "Little"
+asks = "Does it end the same?"
+
+[recipe]
+model = "compact"
+epochs = 1
+epoch_rows = 64
+batch_size = 32
+precision = "float32"
+
+[[stage]]
+name = "drawn"
+resample = [{ method = "none" }, { method = "ros" }]
+
+[[ensemble]]
+name = "both"
+of = ["drawn/none", "drawn/ros"]
+
+[scale.smoke]
+data = "synthetic"
+seeds = [0]
+"""
+
+
+def _kaggle() -> Path:
+    """A csv of drawn faces."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.uint8) % N_CLASSES
+    faces = draw_expressions(labels, rng)
+    usages = [OFFICIAL[0 if row < 40 else 1 if row < 50 else 2] for row in range(60)]
+    lines = [
+        f"{label},{' '.join(map(str, face.ravel()))},{usage}"
+        for label, face, usage in zip(labels, faces, usages, strict=True)
+    ]
+    path = _GIVEN / "kaggle.csv"
+    path.write_text("\n".join(["emotion,pixels,Usage", *lines, ""]))
+    return path
+
+
+def _study() -> Path:
+    path = _GIVEN / "little.toml"
+    path.write_text(STUDY)
+    return path
+
+
+TWELVE: dict[str, tuple[object, ...]] = {
     "synth": ("data", "synth", "--rows", 220),
     "audit": ("data", "audit"),
     "resample": ("resample", "--method", "smote"),
@@ -22,10 +79,17 @@ EIGHT: dict[str, tuple[object, ...]] = {
     "fuse": ("fuse", "a", "b", "--name", "pair"),
     "evaluate": ("evaluate", "pair"),
     "export": ("export", "pair", "--simplify"),
+    "align": ("align",),
+    "tune": (
+        *("tune", "--space", "optimizer", "--trials", 2, "--name", "search", "--data", "synthetic"),
+        *("--epochs", 1, "--epoch-rows", 64, "--set", "precision=float32", "--threads", 1),
+    ),
+    "study": ("study", "run", _study(), "--scale", "smoke", "--threads", 1),
+    "import": ("data", "import", _kaggle(), "--name", "kaggle"),
 }
 
 # The first four are what a few cases need; the others take longer to walk than the cases themselves.
-COMMANDS = EIGHT if ALL else dict(list(EIGHT.items())[:4])
+COMMANDS = TWELVE if ALL else dict(list(TWELVE.items())[:4])
 
 
 def content_of(root: Path) -> dict:
