@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from ensemble_fer.errors import UsageError
+
+MOST_THREADS = 256
+
 T = TypeVar("T")
 
 
@@ -59,6 +63,13 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise UsageError for more threads than any machine uses well, and many times more than this one has."""
+    most = max(MOST_THREADS, 4 * cpu_count())
+    if threads is not None and threads > most:
+        raise UsageError(f"threads {threads:,}: this machine has {cpu_count()} processors; expected at most {most}.")
 
 
 @contextmanager

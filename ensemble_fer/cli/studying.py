@@ -128,7 +128,7 @@ def report(
     if again and kept is None:
         raise UsageError("--again reads what was kept: name its folder with --kept.")
     if again and kept is not None:
-        gathered = load_gathered(kept)
+        gathered = load_gathered(kept, asked)
     else:
         opened = open_store(store)
         gathered = gather(opened, asked, last_rows(opened, asked), quiet=False)

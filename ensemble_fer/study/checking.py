@@ -8,10 +8,11 @@ from typing import Any
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.labels import CLASSES
 from ensemble_fer.ensemble import CALIBRATE, RULES
-from ensemble_fer.errors import EnsembleFerError, UsageError, unknown_name
+from ensemble_fer.errors import EnsembleFerError, UsageError, some_of, unknown_name
 from ensemble_fer.resample import METHODS
+from ensemble_fer.resample.spaces import PIXELS, pca_space
 from ensemble_fer.store import check_name
-from ensemble_fer.study.plan import DRAWN, Arm, Blend, Study
+from ensemble_fer.study.plan import DRAWN, SPACE_OF, Arm, Blend, Study
 from ensemble_fer.train.prediction import TTA
 from ensemble_fer.tune.spaces import parse_spaces
 
@@ -71,13 +72,17 @@ def check_scale(at: Mapping[str, Any], stages: Sequence[str], where: str) -> Non
 
 def check_set(name: Any, where: str) -> None:
     """Raise unless it is the name of a set, or ``drawn:N``."""
-    if not isinstance(name, str) or (name.startswith(DRAWN) and not name.removeprefix(DRAWN).isdecimal()):
+    if not isinstance(name, str) or (
+        name.startswith(DRAWN) and not (name.removeprefix(DRAWN).isdecimal() and int(name.removeprefix(DRAWN)) > 0)
+    ):
         raise UsageError(f"{where} = {name!r}; expected the name of a set, or {DRAWN}N for N drawn faces.")
 
 
 def check_stages(stages: Sequence[Mapping[str, Any]], scales: Sequence[str], where: str) -> None:
     """Raise unless stages have names of their own, and scales that there are."""
     names = [stage["name"] for stage in stages]
+    if not all(name and "/" not in name for name in names):
+        raise UsageError(f"{where}: a stage has no name, or one with a slash: {some_of(names)}.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{where}: several stages are called {', '.join(twice)}. Give them other names.")
@@ -109,6 +114,9 @@ def check_resampling(resample: Mapping[str, Any], leak: str, where: str) -> None
     if resample.get("target", 1) < 1:
         raise UsageError(f"{where}: target = {resample['target']}; expected 1 or more.")
     check_classes(resample.get("classes", ()), where)
+    space = resample.get("space", PIXELS)
+    if space != PIXELS and not space.startswith(SPACE_OF):
+        pca_space(space)
     more = sorted(set(resample) - {"method"})
     if leak and more:
         raise UsageError(f"{where}: a leaky set is made by a method alone; found {', '.join(more)} too.")
@@ -133,14 +141,27 @@ def check_study(study: Study, where: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{where}: several arms or ensembles are called {', '.join(twice)}. Give them other names.")
+    if not study.arms:
+        raise UsageError(f"{where}: there is no stage at scale {study.scale}; expected one at least.")
+    kept: dict[str, str] = {}
+    for name in names:
+        other = kept.setdefault(study.run_name(name, 0, ""), name)
+        if other != name:
+            raise UsageError(f"{where}: {other} and {name} have one name in the store. Give one of them another.")
     for arm in study.arms:
         here = f"{where}, {arm.name}"
+        for key, why in (("seed", "the seeds of a scale say it"), ("resampling", "resample of a stage says it")):
+            if key in arm.recipe:
+                raise UsageError(f"{here}: a recipe sets {key}, and {why}. Leave it out.")
+        if study.folds and "split" in arm.recipe:
+            raise UsageError(f"{here}: a recipe sets split, and this scale has folds. Leave one of both out.")
         try:
             resolve_recipe(**arm.recipe)
             check_name(study.run_name(arm.name, study.seeds[0], study.splits(arm)[0]))
         except (EnsembleFerError, TypeError) as error:
             raise UsageError(f"{here}: {error}") from error
         _check_kin(study, arm, here)
+        _check_combined(study, arm, here)
     for blend in study.blends:
         _check_blend(study, blend, f"{where}, ensemble {blend.name}")
 
@@ -157,6 +178,20 @@ def _check_kin(study: Study, arm: Arm, where: str) -> None:
             )
 
 
+def _check_combined(study: Study, arm: Arm, where: str) -> None:
+    """Raise if several of what an arm combines resample: one set is trained on."""
+    resampling = [
+        stage
+        for stage in arm.combine
+        if any(each.resample.get("method", "none") != "none" for each in study.arms if each.name in study.named(stage))
+    ]
+    if len(resampling) > 1 and not arm.resample:
+        raise UsageError(
+            f"{where} combines {' and '.join(resampling)}, which all resample. Take one of them, or give the stage a "
+            "resample of its own."
+        )
+
+
 def _part(study: Study, arm: Arm) -> str:
     return f"the leaky division {arm.leak!r}" if arm.leak else study.splits(arm)[0]
 
@@ -169,6 +204,9 @@ def _check_blend(study: Study, blend: Blend, where: str) -> None:
     ):
         if given not in known:
             raise unknown_name(f"{what} of {where}", given, known)
+    twice = sorted({name for name in blend.of if blend.of.count(name) > 1})
+    if twice:
+        raise UsageError(f"{where}: {', '.join(twice)} is named twice. Name each arm once.")
     of = [arm for arm in study.arms if arm.name in blend.of]
     if any(arm.search for arm in of):
         raise UsageError(f"{where}: a search is no member. Name arms that are trained with its choice.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -77,7 +78,12 @@ def cluster_of(address: str, *, room: int | None = None, cpus: float = 1, gpus: 
     Raises
     ------
     MissingError
-        Ray is not installed, or there is no such cluster.
+        Ray is not installed, there is no such cluster, or this machine has not the share of one task.
+
+    Warns
+    -----
+    NoRoom
+        No node of the cluster has the share of one task now: it waits for one that has.
     """
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
@@ -99,6 +105,7 @@ def cluster_of(address: str, *, room: int | None = None, cpus: float = 1, gpus: 
             "Start one (ray start --head), or take --ray local."
         ) from error
     try:
+        _check_room(ray, cpus, gpus, local=address == LOCAL)
         found = Cluster(ray, room or EVERYTHING, cpus, gpus)
         try:
             yield found
@@ -107,3 +114,19 @@ def cluster_of(address: str, *, room: int | None = None, cpus: float = 1, gpus: 
             raise
     finally:
         ray.shutdown()
+
+
+class NoRoom(UserWarning):
+    """No node of a cluster can do a task."""
+
+
+def _check_room(ray: Any, cpus: float, gpus: float, *, local: bool) -> None:
+    """Ray waits without a word for a node that has what a task asks for."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        return
+    there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+    says = f"no node has {cpus:g} processors and {gpus:g} GPUs, which one run asks for; there are: {there}."
+    if local:
+        raise MissingError(f"{says} Ask for fewer --threads or --gpus.")
+    warnings.warn(f"{says} It waits until one joins.", NoRoom, stacklevel=2)

@@ -10,6 +10,7 @@ from ensemble_fer.data.synthetic import TRAINING_COUNTS, class_counts
 from ensemble_fer.models import build
 from ensemble_fer.models.cost import flops
 from ensemble_fer.resample.planning import plan
+from ensemble_fer.runtime import check_threads, cpu_count
 from ensemble_fer.store import Store
 from ensemble_fer.study.cells import cells_of
 from ensemble_fer.study.done import is_done
@@ -36,7 +37,8 @@ def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> 
     Parameters
     ----------
     jobs, threads : int
-        As for ``run_study``; the hours are those of one run at a time divided by ``jobs``.
+        As for ``run_study``; the hours are those of one run at a time divided by ``jobs``, or by as many as the
+        processors have threads for.
 
     Returns
     -------
@@ -44,9 +46,11 @@ def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> 
         ``runs``, ``done`` (of them, already in the store), ``ensembles``, ``flop`` (multiplications and additions) and
         ``hours`` of what is to be done, ``arms``: for each ``of, runs, done, rows, steps, flop, hours``.
     """
+    check_threads(threads)
     counts = _counts(store, study)
     known, searches = store.refs("run"), store.refs("tuning")
     arms = []
+    at_once = max(1, min(jobs, cpu_count() // threads))
     cells = [cell for cell in cells_of(study) if not cell.worker]
     for arm in study.arms:
         own = [cell for cell in cells if cell.what is arm]
@@ -69,7 +73,7 @@ def forecast(store: Store, study: Study, *, jobs: int = 1, threads: int = 1) -> 
                 * faces
                 * left
                 / 3600
-                / jobs,
+                / at_once,
             }
         )
     return {

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from ensemble_fer.align import align
 from ensemble_fer.artifact import canonical
 from ensemble_fer.data.derived import alignment_of
-from ensemble_fer.errors import MissingError, StoreError
+from ensemble_fer.errors import MissingError, StoreError, UsageError, brief, some_of
 from ensemble_fer.evaluate.predictions import load_predictions, protocol_from_json
 from ensemble_fer.files import load_arrays, save_arrays, write_atomic
 from ensemble_fer.report import evaluate
 from ensemble_fer.scoring import PREDICTIONS
 from ensemble_fer.store import Artifact, Store
+from ensemble_fer.study.cells import cells_of
+from ensemble_fer.study.making import row_of
 from ensemble_fer.study.plan import Study
 from ensemble_fer.train.loop import HISTORY
 from ensemble_fer.types import Predictions, Role
@@ -83,8 +85,14 @@ class Gathered:
         save_arrays(folder / SAID, **self.arrays)
 
 
-def load_gathered(folder: str | Path) -> Gathered:
+def load_gathered(folder: str | Path, study: Study | None = None) -> Gathered:
     """What ``Gathered.save`` has written.
+
+    Parameters
+    ----------
+    folder : path
+    study : Study, optional
+        What must be kept there.
 
     Raises
     ------
@@ -92,16 +100,40 @@ def load_gathered(folder: str | Path) -> Gathered:
         Nothing is kept there.
     StoreError
         A file is damaged.
+    UsageError
+        It is of another study or scale, or of another version of its file.
     """
     folder = Path(folder)
     if not (folder / ROWS).is_file() or not (folder / SAID).is_file():
         raise MissingError(f"{folder} does not hold {ROWS} and {SAID}. Make them:  ensemble-fer study report NAME")
     try:
         rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
-        assert isinstance(rows, list)
-    except (ValueError, AssertionError) as error:
+        if not isinstance(rows, list):
+            raise TypeError
+        asked = [(row["name"], row["of"], row["asked"]) for row in rows]
+        needed = [
+            key
+            for row in rows
+            for role, kept in row.get("said", {}).items()
+            for key in (f"{row['name']}.{role}.logits", f"{row['name']}.{role}.twin", f"part{kept['part']}.labels")
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"{folder / ROWS} is damaged. Make it again:  ensemble-fer study report NAME") from error
-    return Gathered(rows, load_arrays(folder / SAID))
+    if study is not None:
+        cells = [row_of(study, cell) for cell in cells_of(study) if not cell.worker]
+        if asked != [(cell["name"], cell["of"], cell["asked"]) for cell in cells]:
+            first = f"which begins with {brief(asked[0][0])}" if asked else "which is empty"
+            raise UsageError(
+                f"{folder} does not keep study {study.name} at scale {study.scale} as its file is now, but another, "
+                f"{first}. Name the study and scale that were kept, or gather them again from a store."
+            )
+    arrays = load_arrays(folder / SAID)
+    lacking = [key for key in needed if key not in arrays]
+    if lacking:
+        raise StoreError(
+            f"{folder / SAID} lacks {some_of(lacking)}. Make it again:  ensemble-fer study report NAME --kept FOLDER"
+        )
+    return Gathered(rows, arrays)
 
 
 def gather(store: Store, study: Study, rows: Sequence[dict], *, quiet: bool = True) -> Gathered:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,14 +177,14 @@ def _best(study: Study, arm: Arm, stage: str, before: list[dict]) -> dict:
 
 def _combined(study: Study, arm: Arm, before: list[dict]) -> Arm:
     """An arm with recipe and resampling of the best arm of each stage that it combines; what it says itself counts."""
-    recipe, resample = {}, dict(arm.resample)
+    recipe: dict = {}
+    found: Mapping[str, Any] = {}
     for stage in arm.combine:
         (best,) = [each for each in study.arms if each.name == _best(study, arm, stage, before)["of"]]
         recipe |= {key: value for key, value in best.recipe.items() if key in best.own - arm.own}
-        resample |= {
-            key: value for key, value in best.resample.items() if best.resample.get("method", "none") != "none"
-        }
-    return replace(arm, recipe={**arm.recipe, **recipe}, resample=resample)
+        if best.resample.get("method", "none") != "none":
+            found = best.resample
+    return replace(arm, recipe={**arm.recipe, **recipe}, resample=arm.resample or found)
 
 
 def _fused(store: Store, cell: Cell, before: list[dict], leaky: bool, quiet: bool) -> Artifact:

@@ -18,6 +18,7 @@ from ensemble_fer.study.checking import (
     check_resampling,
     check_scale,
     check_search,
+    check_set,
     check_stages,
     check_study,
     check_texts,
@@ -132,6 +133,7 @@ def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:
             check_keys(inject, _INJECT, f"{here}, inject", needed=tuple(_INJECT))
             check_classes(inject["classes"], here)
             inject["name"] = at.get("sets", {}).get(inject["name"], inject["name"])
+            check_set(inject["name"], f"{here}, inject")
         search, tuned = dict(stage.get("search", {})), stage.get("tuned", "")
         if search:
             check_search(stage, search, here)

@@ -5,11 +5,13 @@ Every number is computed from what was gathered, so that the pages can be made a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ensemble_fer.config.effects import ONLY_WITH
 from ensemble_fer.evaluate.counts import confusion
 from ensemble_fer.study import drawing
 from ensemble_fer.study.differences import SAID_OF, differences, predictions_of_arm
@@ -105,6 +107,12 @@ def _protocol(study: Study, gathered: Gathered) -> Iterator[Block]:
         yield Table(["run", "why"], [[row["name"], row["problem"].replace("\n", " ")] for row in failed], left=2)
 
 
+def _counts(key: str, chosen: Mapping[str, Any]) -> bool:
+    """Whether a key has an effect beside the others that were chosen."""
+    other, values = ONLY_WITH.get(key, ("", ()))
+    return other not in chosen or chosen[other] in values
+
+
 def _searches(gathered: Gathered) -> Iterator[Block]:
     """What searches have chosen on the select part."""
     found = [row for row in gathered.rows if "chosen" in row]
@@ -112,7 +120,9 @@ def _searches(gathered: Gathered) -> Iterator[Block]:
         yield Heading("What was searched")
         rows = []
         for row in found:
-            own = {key: value for key, value in row["chosen"].items() if key != "tuned"}
+            chosen = row["chosen"]
+            # Numbers of a schedule or optimizer that was not chosen stayed what they were.
+            own = {key: value for key, value in chosen.items() if key != "tuned" and _counts(key, chosen)}
             said = [
                 f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in own.items()
             ]

@@ -59,7 +59,8 @@ def _report(name: str, scale: str, folder: Path) -> list[Block]:
 
 @lru_cache(maxsize=16)
 def _report_of(name: str, scale: str, folder: Path, times: tuple[int, ...]) -> list[Block]:
-    return list(report_blocks(read_study(study_file(name), scale), load_gathered(folder)))
+    study = read_study(study_file(name), scale)
+    return list(report_blocks(study, load_gathered(folder, study)))
 
 
 def with_tables(page: str, results: str | Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ensemble_fer.errors import MissingError, StoreError, UsageError
 from ensemble_fer.files import write_atomic
+from ensemble_fer.runtime import check_threads
 from ensemble_fer.store import Store
 from ensemble_fer.study.cells import SEARCH, Cell, cells_of
 from ensemble_fer.study.making import Means, make_cell, problem_of, row_of, score_cell, set_of
@@ -66,6 +67,9 @@ def run_study(
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs {jobs}: expected 1 or more.")
+    if gpus and ray is None:
+        raise UsageError("gpus is the share of each run on a cluster. Name one with ray, or leave it out.")
+    check_threads(threads)
     data = set_of(store, study.data)
     cells = cells_of(study)
     with pool_of(jobs, ray=ray, cpus=threads or 1, gpus=gpus) as pool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble_fer.runtime import cpu_count
+from ensemble_fer.runtime import check_threads, cpu_count
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -27,7 +27,14 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 def set_threads(threads: int | None) -> int:
-    """Let torch use this many processor threads (all by default); the number it uses."""
+    """Let torch use this many processor threads (all by default); the number it uses.
+
+    Raises
+    ------
+    UsageError
+        Many times more than there are processors: they would only wait for each other.
+    """
+    check_threads(threads)
     torch.set_num_threads(threads or cpu_count())
     return torch.get_num_threads()
 

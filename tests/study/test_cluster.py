@@ -7,11 +7,13 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ensemble_fer.errors import MissingError
 from ensemble_fer.store import Store
+from ensemble_fer.study.cluster import NoRoom, _check_room
 from ensemble_fer.study.reading import read_study
 from ensemble_fer.study.running import run_study
 from tests.study.test_running import FILE
@@ -52,7 +54,7 @@ def test_a_node_that_is_lost_changes_nothing(tmp_path: Path, two_nodes) -> None:
 
     def lose_one() -> None:
         """When both nodes are training."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if len(list((store.root / "unfinished").glob("run-*/history.jsonl"))) >= 2:
                 cluster.remove_node(nodes[1], allow_graceful=False)
@@ -106,6 +108,16 @@ def test_two_nodes_share_the_trials_of_a_search(tmp_path: Path, two_nodes) -> No
     searched = store.by_id("tuning", found["rows"][0]["id"])
     trials = json.loads(searched.file("trials.json").read_text())
     assert [trial["state"] for trial in trials].count("complete") == 6
+
+
+def test_a_share_that_no_node_has_is_said() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}]
+    known = SimpleNamespace(nodes=lambda: nodes)
+    _check_room(known, 2, 0, local=True)
+    with pytest.raises(MissingError, match=r"no node has 1 processors and 1 GPUs.*there are: 2 and 0"):
+        _check_room(known, 1, 1, local=True)
+    with pytest.warns(NoRoom, match="It waits until one joins"):
+        _check_room(known, 4, 0, local=False)
 
 
 def test_no_cluster_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, recall_score
 
-from ensemble_fer.errors import MissingError, StoreError
+from ensemble_fer.errors import MissingError, StoreError, UsageError
+from ensemble_fer.files import load_arrays, save_arrays
 from ensemble_fer.store import Store
 from ensemble_fer.study import drawing
 from ensemble_fer.study.finding import study_file
@@ -209,8 +210,19 @@ def test_what_was_gathered_is_the_same_after_it_was_kept(made, tmp_path) -> None
         assert said.protocol.leaky == bool(before["test"]["protocol"]["leaks"])
         right = (said.logits.argmax(1) == said.labels).mean()
         assert right == pytest.approx(before["test"]["accuracy"], abs=2 / len(said)), "half precision makes ties"
-    (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(StoreError, match="damaged"):
+    load_gathered(tmp_path, study)
+    with pytest.raises(UsageError, match=r"does not keep study leakage at scale small"):
+        load_gathered(tmp_path, read_study(study_file("leakage"), "small"))
+    kept = (tmp_path / "study.json").read_text()
+    for damaged in ("{}", "[1, 2]", '[{"name": "x"}]', "[[]]"):
+        (tmp_path / "study.json").write_text(damaged)
+        with pytest.raises(StoreError, match="damaged"):
+            load_gathered(tmp_path)
+    (tmp_path / "study.json").write_text(kept)
+    arrays = load_arrays(tmp_path / "said.npz")
+    lost = next(key for key in arrays if key.endswith(".logits"))
+    save_arrays(tmp_path / "said.npz", **{key: value for key, value in arrays.items() if key != lost})
+    with pytest.raises(StoreError, match=f"lacks .*{lost[:20]}"):
         load_gathered(tmp_path)
     with pytest.raises(MissingError, match=r"said\.npz"):
         load_gathered(tmp_path / "none")

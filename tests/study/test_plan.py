@@ -11,6 +11,7 @@ from ensemble_fer.config import resolve_recipe
 from ensemble_fer.errors import MissingError, UsageError
 from ensemble_fer.resample.methods import METHODS
 from ensemble_fer.study.cells import cells_of
+from ensemble_fer.study.making import _combined
 from ensemble_fer.study.plan import Arm
 from ensemble_fer.study.reading import SCALES, read_study
 
@@ -140,6 +141,19 @@ def test_seeds_and_folds(tmp_path: Path) -> None:
         ('name = "pair"', 'name = "tuned"', "are called tuned"),
         ('name = "pair"', 'name = "pair"\nrule = "meen"', "Did you mean 'mean'"),
         ('start = "best of schedules"', "combine = [1]", "expected one name or more"),
+        ('of = ["balanced/none", "balanced/hybrid-3000"]', 'of = ["tuned", "tuned"]', "tuned is named twice"),
+        ('start = "best of schedules"', 'resample = [{ method = "smote", space = "nope" }]', "nope"),
+        ('start = "best of schedules"', 'inject = { name = "drawn:x", classes = ["fear"] }', "inject = 'drawn:x'"),
+        ('data = "drawn:300"', 'data = "drawn:0"', "expected the name of a set, or drawn:N"),
+        ('name = "balanced"', 'name = ""', "has no name"),
+        ('name = "tuned"', 'name = "balanced.none"', "have one name in the store"),
+        ("{ epochs = 2 }", "{ epochs = 2, seed = 3 }", "sets seed, and the seeds of a scale"),
+        ("{ epochs = 2 }", '{ epochs = 2, resampling = "x" }', "sets resampling, and resample of a stage"),
+        (
+            "recipe = { epochs = 1 }",
+            'folds = 3\nrecipe = { epochs = 1, split = "official-clean" }',
+            "sets split, and this scale",
+        ),
         (
             'start = "best of schedules"',
             'resample = [{ method = "smote", space = "run:balanced" }]',
@@ -188,6 +202,27 @@ combine = ["near", "schedules"]
     study = read_study(written(tmp_path, more))
     (both,) = [arm for arm in study.arms if arm.name == "both"]
     assert set(study.needs(both)) == {"near/smote-embedding", "balanced/none", *study.named("schedules")}
+
+
+def test_one_set_is_trained_on(tmp_path: Path) -> None:
+    """Of what is combined one stage resamples, or the stage itself, which then counts alone."""
+    more = FILE.replace(
+        "[[ensemble]]",
+        """[[stage]]
+name = "near"
+resample = [{ method = "smote" }]
+[[stage]]
+name = "both"
+combine = ["near", "balanced"]
+[[ensemble]]""",
+    )
+    with pytest.raises(UsageError, match="both combines near and balanced, which all resample"):
+        read_study(written(tmp_path, more))
+    own = more.replace('"near", "balanced"]', '"near", "balanced"]\nresample = [{ method = "ros" }]')
+    study = read_study(written(tmp_path, own))
+    (both,) = [arm for arm in study.arms if arm.stage == "both"]
+    before = [{"of": arm.name, "select": {"macro_f1": 0.5}} for arm in study.arms if arm is not both]
+    assert _combined(study, both, before).resample == {"method": "ros"}
 
 
 def test_no_file(tmp_path: Path) -> None:

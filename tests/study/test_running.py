@@ -218,6 +218,21 @@ def test_no_process_trains_on_when_the_first_has_ended(tmp_path: Path, how: sign
     assert len(list(tmp_path.glob("store/unfinished/*/checkpoint.safetensors"))) == 2, "what was begun goes on"
 
 
+def test_hours_are_not_less_than_the_processors_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "little.toml").write_text(FILE)
+    study, store = read_study(tmp_path / "little.toml"), Store(tmp_path / "store")
+    monkeypatch.setattr("ensemble_fer.study.costing.cpu_count", lambda: 4)
+    one = forecast(store, study, threads=2)["hours"]
+    for jobs, times in ((2, 2), (64, 2)):
+        assert forecast(store, study, jobs=jobs, threads=2)["hours"] == pytest.approx(one / times)
+    with pytest.raises(UsageError, match="expected at most 256"):
+        forecast(store, study, threads=5000)
+    for wrong in ({"threads": 5000}, {"gpus": 1.0}):
+        with pytest.raises(UsageError):
+            run_study(store, study, quiet=True, **wrong)  # pyright: ignore[reportArgumentType]
+    assert not store.root.exists()
+
+
 def test_what_was_made_for_another_file_is_not_taken_for_this_one(tmp_path: Path) -> None:
     path, store = tmp_path / "little.toml", Store(tmp_path / "store")
     one = FILE[: FILE.index("[[stage]]")] + '[[stage]]\nname = "only"\n' + FILE[FILE.index("[scale.smoke]") :]
