@@ -11,6 +11,7 @@ from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.mistakes import CHOOSING, Mistake, by_group, lacking, mistakes
 from ensemble_fer.study.page import Block, Figure, Heading, Table, Text
 from ensemble_fer.study.plan import Study
+from ensemble_fer.types import Role
 
 REMEMBERS = 0.95
 """Share of its training rows that a network must answer rightly to say that it knows them."""
@@ -32,6 +33,7 @@ def mistakes_blocks(study: Study, gathered: Gathered) -> Iterator[Block]:
     says = "Honest and leaky scores of the same members, and what was published with the same mistake."
     yield Figure("mistakes", drawing.mistakes_figure(list(by_group(found))), says)
     yield from _table(found, "macro_f1", "Macro-F1")
+    yield from _twins_apart(gathered)
     if missing := lacking(study, gathered):
         yield Text(f"Left out, for want of a run: {'; '.join(missing)}.")
     yield from _memory_table(gathered)
@@ -79,6 +81,30 @@ def _remembered(gathered: Gathered) -> Iterator[Block]:
     if chosen:
         says += f" Those of which the epoch is chosen ({', '.join(CHOOSING)}) know {_range(chosen)} %."
     yield Text(says.strip())
+
+
+def _twins_apart(gathered: Gathered) -> Iterator[Block]:
+    """Where what twins add comes from: the test faces that have one."""
+    said = {
+        of: [found for row in gathered.rows if row["of"] == of and (found := gathered.said(row, Role.TEST)) is not None]
+        for of in ("clean", "twins")
+    }
+    pairs = list(zip(*said.values(), strict=False))
+    if not pairs or not all(np.array_equal(a.rows, b.rows) and b.twin_in_train.any() for a, b in pairs):
+        return
+
+    def of(kind: int, with_twin: bool) -> str:
+        rows = [pair[1].twin_in_train == with_twin for pair in pairs]
+        answers = [(pair[kind].logits.argmax(1), pair[kind].labels) for pair in pairs]
+        right = [(said == truth)[own].mean() for (said, truth), own in zip(answers, rows, strict=True)]
+        return f"{100 * float(np.mean(right)):.1f}"
+
+    yield Text(
+        "What twins add is not more rows to learn from: on test faces without a twin in training the networks that "
+        f"were trained beside twins answer {of(1, False)} % rightly, those without {of(0, False)}; on test faces with one "
+        f"{of(1, True)} and {of(0, True)}. In the leaderboard the networks of the official split stand as they do "
+        "everywhere, twins included, and without a mark."
+    )
 
 
 def _memory_table(gathered: Gathered) -> Iterator[Block]:
