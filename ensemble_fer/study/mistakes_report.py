@@ -101,8 +101,8 @@ def _twins_apart(gathered: Gathered) -> Iterator[Block]:
 
     yield Text(
         "What twins add is not more rows to learn from: on test faces without a twin in training the networks that "
-        f"were trained beside twins answer {of(1, False)} % rightly, those without {of(0, False)}; on test faces with one "
-        f"{of(1, True)} and {of(0, True)}. In the leaderboard the networks of the official split stand as they do "
+        f"were trained beside twins answer {of(1, False)} % rightly, those without {of(0, False)}; on test faces with "
+        f"one {of(1, True)} and {of(0, True)}. In the leaderboard the networks of the official split stand as they do "
         "everywhere, twins included, and without a mark."
     )
 
