@@ -33,6 +33,9 @@ from ensemble_fer.files import save_arrays
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import INJECTED, N_CLASSES, OFFICIAL, USAGES, FaceSet, Split, TwinMap
 
+LEAST_FOLDS = 3
+"""One tests, one selects, one trains."""
+MOST_FOLDS = 1000
 KNOWN = ("official", "official-clean", "official-swapped", "stratified:0.8,0.1,0.1", "kfold:5:0")
 PARTS = ("train", "select", "test")
 
@@ -70,7 +73,7 @@ def parse_split(name: str) -> SplitName:
     ------
     UsageError
         A name that is not known, fractions that are not three positive numbers with sum 1,
-        fewer than 3 folds, or a fold that is not there.
+        fewer than 3 folds or more than 1,000, or a fold that is not there.
     """
     family, _, rest = name.strip().partition(":")
     if family == "stratified":
@@ -89,10 +92,10 @@ def parse_split(name: str) -> SplitName:
             folds, fold = (int(i) for i in rest.split(":"))
         except ValueError:
             folds, fold = 0, 0
-        if folds < 3 or not 0 <= fold < folds:
+        if not LEAST_FOLDS <= folds <= MOST_FOLDS or not 0 <= fold < folds:
             raise UsageError(
-                f"split {name!r}: expected kfold:K:I with at least 3 folds (one tests, the next selects, the "
-                "others train) and I from 0 to K-1. Write for instance kfold:5:0"
+                f"split {name!r}: expected kfold:K:I with {LEAST_FOLDS} to {MOST_FOLDS:,} folds (one tests, the next "
+                "selects, the others train) and I from 0 to K-1. Write for instance kfold:5:0"
             )
         return SplitName(family, (1 / folds,) * folds, fold)
     if name.strip() not in KNOWN:

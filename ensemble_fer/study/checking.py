@@ -7,6 +7,7 @@ from typing import Any
 
 from ensemble_fer.config import resolve_recipe
 from ensemble_fer.data.labels import CLASSES
+from ensemble_fer.data.splits import LEAST_FOLDS, MOST_FOLDS
 from ensemble_fer.ensemble import CALIBRATE, RULES
 from ensemble_fer.errors import EnsembleFerError, UsageError, some_of, unknown_name
 from ensemble_fer.resample import METHODS
@@ -16,8 +17,6 @@ from ensemble_fer.study.plan import DRAWN, SPACE_OF, Arm, Blend, Study
 from ensemble_fer.train.prediction import TTA
 from ensemble_fer.tune.spaces import parse_spaces
 
-LEAST_FOLDS = 3
-"""One tests, one selects, one trains."""
 _SEARCH = {"space": list, "trials": int, "workers": int}
 
 
@@ -54,8 +53,8 @@ def check_scale(at: Mapping[str, Any], stages: Sequence[str], where: str) -> Non
     whole = [isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
     if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
         raise UsageError(f"{where}: seeds = {seeds}; expected different whole numbers from 0, one at least.")
-    if at.get("folds", 0) and at["folds"] < LEAST_FOLDS:
-        raise UsageError(f"{where}: folds = {at['folds']}; expected {LEAST_FOLDS} or more, or none.")
+    if at.get("folds", 0) and not LEAST_FOLDS <= at["folds"] <= MOST_FOLDS:
+        raise UsageError(f"{where}: folds = {at['folds']}; expected {LEAST_FOLDS} to {MOST_FOLDS:,}, or none.")
     check_set(at["data"], f"{where}: data")
     for key, name in at.get("sets", {}).items():
         check_set(name, f"{where}, sets: {key}")

@@ -175,6 +175,8 @@ class Study:
         The arm with which all others are compared, row by row; empty for none.
     pairs : tuple of (str, str)
         Arms and ensembles that are compared with one another too.
+    file : str
+        What ``study run`` is given to run it: its name where it comes with the package, else its path.
     """
 
     name: str
@@ -192,6 +194,7 @@ class Study:
     memory: bool = False
     against: str = ""
     pairs: tuple[tuple[str, str], ...] = ()
+    file: str = ""
 
     @property
     def leaky(self) -> bool:

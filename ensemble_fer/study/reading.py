@@ -23,6 +23,7 @@ from ensemble_fer.study.checking import (
     check_study,
     check_texts,
 )
+from ensemble_fer.study.finding import known_studies
 from ensemble_fer.study.plan import DIVISIONS, SPACE_OF, Arm, Blend, Study
 
 SCALES = ("smoke", "small", "paper")
@@ -99,9 +100,15 @@ def read_study(file: str | Path, scale: str = "smoke") -> Study:
         memory=content.get("memory", False),
         against=against,
         pairs=tuple(_pairs(content.get("pairs", []), [*names, *(blend.name for blend in blends)], all_of_it, where)),
+        file=_given(path),
     )
     check_study(study, where)
     return study
+
+
+def _given(path: Path) -> str:
+    shipped = known_studies().get(path.stem)
+    return path.stem if shipped is not None and path.resolve() == shipped.resolve() else path.as_posix()
 
 
 def _arms(content: dict, at: dict, where: str, scale: str) -> Iterator[Arm]:

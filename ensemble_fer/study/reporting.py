@@ -5,6 +5,7 @@ Every number is computed from what was gathered, so that the pages can be made a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from ensemble_fer.evaluate.counts import confusion
 from ensemble_fer.study import drawing
 from ensemble_fer.study.differences import SAID_OF, differences, predictions_of_arm
 from ensemble_fer.study.differences_report import TITLES, against_blocks, pairs_blocks
-from ensemble_fer.study.finding import known_studies
 from ensemble_fer.study.gathering import Gathered
 from ensemble_fer.study.mistakes_report import mistakes_blocks
 from ensemble_fer.study.page import Block, Code, Figure, Heading, Table, Text, to_html, to_markdown
@@ -29,7 +29,7 @@ MATRICES = 6
 def write_report(study: Study, gathered: Gathered, out: str | Path) -> list[Path]:
     """Write ``NAME.md``, its figures under ``images/``, and ``NAME.html``, which needs nothing else.
 
-    At scale paper the pages are called ``NAME-paper``, beside those of the smaller scales.
+    At scales other than small the pages are called ``NAME-SCALE``, beside those of scale small.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def write_report(study: Study, gathered: Gathered, out: str | Path) -> list[Path
 
 def write_blocks(study: Study, blocks: Sequence[Block], out: str | Path) -> list[Path]:
     """Write the pages of a report that is there as blocks; see ``write_report``."""
-    stem = f"{study.name}-{study.scale}" if study.scale == "paper" else study.name
+    stem = study.name if study.scale == "small" else f"{study.name}-{study.scale}"
     pages = [Path(out) / f"{stem}.{end}" for end in ("md", "html")]
     to_markdown(study.title, blocks, pages[0])
     to_html(study.title, blocks, pages[1])
@@ -277,7 +277,5 @@ def _cost(study: Study, gathered: Gathered) -> Iterator[Block]:
 
 def _again(study: Study) -> Iterator[Block]:
     yield Heading("Again")
-    name = study.name if study.name in known_studies() else f"{study.name}.toml"
-    yield Code(
-        f"ensemble-fer study run {name} --scale {study.scale}\nensemble-fer study report {name} --scale {study.scale}"
-    )
+    given = f"{shlex.quote(study.file)} --scale {study.scale}"
+    yield Code(f"ensemble-fer study run {given}\nensemble-fer study report {given}")

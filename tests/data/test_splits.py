@@ -89,7 +89,8 @@ def test_twins_are_asked_for(name):
 @pytest.mark.parametrize(
     "name",
     ["stratified", "stratified:0.8,0.2", "stratified:0.8,0.1,0.2", "stratified:1,0,0", "stratified:a,b,c",
-     "stratified:nan,0.5,0.5", "kfold:5", "kfold:2:0", "kfold:5:5", "kfold:5:-1", "kfold:x:0", "kfold:5:0:1"],
+     "stratified:nan,0.5,0.5", "kfold:5", "kfold:2:0", "kfold:1001:0", "kfold:5:5", "kfold:5:-1", "kfold:x:0",
+     "kfold:5:0:1"],
 )  # fmt: skip
 def test_ill_formed_names(name):
     with pytest.raises(UsageError, match="expected"):

@@ -101,7 +101,7 @@ def test_seeds_and_folds(tmp_path: Path) -> None:
         ("seeds = [0]", "seeds = []", "one at least"),
         ("seeds = [0]", "seeds = [0, 0]", "different whole numbers"),
         ("seeds = [0]", 'seeds = ["0"]', "different whole numbers"),
-        ("seeds = [0]", "seeds = [0]\nfolds = -3", "expected 3 or more"),
+        ("seeds = [0]", "seeds = [0]\nfolds = -3", "expected 3 to 1,000"),
         ("seeds = [0]", 'seeds = [0]\nstages = ["schedule"]', "Did you mean 'schedules'"),
         ("seeds = [0]", "seeds = [0]\ntrials = 0", "trials = 0"),
         ("[recipe]", 'pairs = [["pair", "balanced/non"]]\n[recipe]', "Did you mean 'balanced/none'"),

@@ -39,8 +39,8 @@ def test_what_the_report_shows(made: tuple[Path, Path], tmp_path: Path) -> None:
         "study", "report", path, "--out", tmp_path / "a", "--kept", tmp_path / "kept", "--store", store, "--json"
     )
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["pages"] == [str(tmp_path / "a" / f"little.{end}") for end in ("md", "html")]
-    text, page = ((tmp_path / "a" / f"little.{end}").read_text() for end in ("md", "html"))
+    assert json.loads(done.stdout)["pages"] == [str(tmp_path / "a" / f"little-smoke.{end}") for end in ("md", "html")]
+    text, page = ((tmp_path / "a" / f"little-smoke.{end}").read_text() for end in ("md", "html"))
     rows = {row["of"]: row for row in json.loads((store / "studies" / "little.smoke.json").read_text())}
     for of, row in rows.items():
         shown = re.search(
@@ -53,6 +53,7 @@ def test_what_the_report_shows(made: tuple[Path, Path], tmp_path: Path) -> None:
         assert f"\n## {heading}\n" in text
         assert f"<h2>{heading}</h2>" in page
     assert "Does <code>it</code> run?" in page
+    assert f"ensemble-fer study run {path} --scale smoke\n" in text
     assert text.count("undecided") + text.count(": worse") + text.count(": better") >= 4 * (len(rows) - 1)
     pictures = re.findall(r"\]\((images/[^)]+\.svg)\)", text)
     assert [picture.rpartition("-")[2] for picture in pictures] == [
@@ -95,6 +96,14 @@ def test_what_cannot_be_reported_says_why(made: tuple[Path, Path], tmp_path: Pat
     nothing = run("study", "report", path, "--again", "--kept", tmp_path / "none")
     assert nothing.exit_code == 3
     assert not (tmp_path / "report").exists()
+
+
+def test_a_copy_of_a_shipped_study_is_run_by_its_path(tmp_path: Path) -> None:
+    shipped = study_file("leakage")
+    own = tmp_path / "leakage.toml"
+    own.write_text(shipped.read_text())
+    assert read_study(shipped).file == "leakage"
+    assert read_study(own).file == str(own)
 
 
 def test_failures_are_in_the_report(tmp_path: Path) -> None:
@@ -143,7 +152,7 @@ def test_prose_shows_tables_of_kept_studies(tmp_path: Path) -> None:
     assert "old" not in text
     assert "| arm |" in text
     (table,) = re.findall(r"\| arm \|.*?\n\n", text, re.DOTALL)
-    assert table.strip() in (results / "headline.md").read_text()
+    assert table.strip() in (results / "headline-smoke.md").read_text()
     assert with_tables(text, results) == text
     for old, new, problem in (
         ("Leaderboard", "Leaderbord", "unknown heading of headline.smoke 'Leaderbord'"),
