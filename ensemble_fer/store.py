@@ -302,7 +302,7 @@ def _check_kind(kind: str) -> str:
 
 
 def need_data(store: Store, name: str | None) -> Artifact:
-    """The imported set with this name; ``fer2013`` (or the only set there is) by default.
+    """The set with this name; by default ``fer2013``, or the only one that was not made from another.
 
     Raises
     ------
@@ -311,7 +311,8 @@ def need_data(store: Store, name: str | None) -> Artifact:
     """
     refs = store.refs("data")
     if name is None:
-        name = "fer2013" if "fer2013" in refs else next(iter(refs)) if len(refs) == 1 else None
+        given = ["fer2013"] if "fer2013" in refs else _not_made_from_another(store, refs)
+        name = given[0] if len(given) == 1 else None
     if not refs and not store.ids("data"):
         raise MissingError(
             f"no data set in store {store.root}. Import one:  ensemble-fer data import fer2013.csv\n"
@@ -320,3 +321,11 @@ def need_data(store: Store, name: str | None) -> Artifact:
     if name is None:
         raise UsageError(f"several data sets here: {', '.join(refs)}. Name one with --data.")
     return store.get("data", name)
+
+
+def _not_made_from_another(store: Store, refs: dict[str, str]) -> list[str]:
+    """Of several sets those that an aligned or joined one is made from: its name is asked for, theirs is understood."""
+    if len(refs) == 1:
+        return list(refs)
+    found = {name: load_artifact("data", store.root / "data" / identity) for name, identity in refs.items()}
+    return [name for name, data in found.items() if data is None or not data.inputs]

@@ -105,7 +105,9 @@ def inject(
     data: Annotated[
         str | None,
         typer.Option(
-            "--data", help="The set to add to, by name or id: fer2013 if imported, else the only one.", metavar="NAME"
+            "--data",
+            help="The set to add to, by name or id: fer2013 if imported, else the only one imported.",
+            metavar="NAME",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call the new set.", metavar="NAME")] = None,

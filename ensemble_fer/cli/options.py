@@ -73,7 +73,9 @@ GraphThreadsOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="Data set by name or id: fer2013 if imported, else the only one.", metavar="NAME"),
+    typer.Option(
+        "--data", help="Data set by name or id: fer2013 if imported, else the only one imported.", metavar="NAME"
+    ),
 ]
 SplitOption = Annotated[
     str,

@@ -336,6 +336,12 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(run("align", "--json", "--store", store.root).stdout)
     assert found["name"] == "few-aligned"
     assert found["found"]["Training"] > 20
+    # Again, as after a kill at the last moment: the aligned set beside it is none that could be meant.
+    assert json.loads(run("align", "--json", "--store", store.root).stdout) == found
+    store_faces(store, FaceSet(FACES.images[40:80], FACES.labels[40:80], FACES.usage[40:80], "others"), {})
+    which = run("align", "--store", store.root)
+    assert which.exit_code == 2
+    assert "several data sets here: few, few-aligned, others. Name one" in which.stderr
     table = run("align", "--data", "few", "--drop-faceless", "all", "--store", store.root)
     assert "few-aligned-drop-all" in table.stdout
     assert "warning: the test part is easier" in table.stderr
