@@ -66,7 +66,8 @@ def _in_bfloat16(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> bool:
 
 @lru_cache(maxsize=1)
 def _has_amx() -> bool:
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    # Early torch 2.x does not say; without, a training is slower and otherwise the same.
+    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
 
 
 def slow_in_bfloat16(
