@@ -143,7 +143,7 @@ def remove_listed(store: Store, name: str) -> tuple[list[Artifact], list[Path]]:
 
 
 def check_store(store: Store) -> dict:
-    """Read every file of every artifact and compare it with its manifest.
+    """Read every file of every artifact and compare it with its manifest, and all trials with what they were told.
 
     Returns
     -------
@@ -169,6 +169,7 @@ def check_store(store: Store) -> dict:
         problems += [f"{p} is no artifact: it has no manifest, or no id for a name. Remove it." for p in lost]
         problems += _problems_of_names(store, kind, ids)
     problems += damage(store)
+    problems += [problem for folder in _folders(store.root / "tune") for problem in _problems_of_search(store, folder)]
     return {"artifacts": len(everything), "bytes": size, "problems": problems}
 
 
@@ -183,6 +184,20 @@ def _problems_of_names(store: Store, kind: str, ids: list[str]) -> list[str]:
         return [f"the names of kind {kind} cannot be read: {error}"]
     problems = [f"name {n!r} means {kind} {i[:40]}, which is gone" for n, i in refs.items() if i not in ids]
     return problems + [f"{p} is no reference. Remove it." for p in here if p.name not in refs]
+
+
+def _problems_of_search(store: Store, folder: Path) -> list[str]:
+    """What is wrong with the database of a search for a recipe; one that has none yet is whole."""
+    file = folder / "study.db"
+    if not file.is_file():
+        return []
+    from ensemble_fer.tune.sealing import check_study_file
+
+    try:
+        check_study_file(file, folder.name, store.root)
+    except EnsembleFerError as error:
+        return [str(error)]
+    return []
 
 
 def clean_store(store: Store, *, unfinished: bool = False) -> dict:

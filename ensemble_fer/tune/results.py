@@ -75,7 +75,7 @@ def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
                 "value": trial.value if complete else scores[best] if best is not None else None,
                 "best_epoch": best,
                 "epochs": len(scores),
-                "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
+                "seconds": attrs.get("seconds", _seconds(trial)),
                 "same_as": attrs.get("same_as"),
                 "retry_of": attrs.get("retry_of"),
                 "reason": attrs.get("reason"),
@@ -85,6 +85,11 @@ def rows_of(trials: Iterable[FrozenTrial]) -> list[Row]:
             }
         )
     return rows
+
+
+def _seconds(trial: FrozenTrial) -> float | None:
+    """Of a trial that failed or runs; of the others it is sealed with the rest."""
+    return round(trial.duration.total_seconds(), 1) if trial.duration else None
 
 
 def best_of(rows: list[Row]) -> Row | None:

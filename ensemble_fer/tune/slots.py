@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble_fer.locking import locked
+from ensemble_fer.tune.sealing import read_sealed, seal
 from ensemble_fer.tune.storage import is_alive, sweep
 
 # What ended a failed trial: its process died, somebody stopped it, training raised, or another had its slot.
@@ -80,6 +83,8 @@ class Slots:
         Whether every slot is fixed: then a point that raised is not tried again in this sitting.
     begin : int
         Number of the first trial of this sitting; errors of earlier ones are forgotten.
+    place, remedy : str
+        Of the database, and what to do where it is damaged, for messages.
     lock : Path or None
         A file whose lock makes claims exclusive, where the database has no row locks.
     workers : Path
@@ -97,12 +102,15 @@ class Slots:
         fixed: Sequence[dict[str, Any]],
         grid: bool,
         begin: int,
+        place: str,
+        remedy: str,
         lock: Path | None,
         workers: Path,
         most_kills: int = 5,
     ) -> None:
         self.study, self.storage, self.slots, self.fixed = study, storage, slots, fixed
         self.begin, self.lock, self.workers = begin, lock, workers
+        self.place, self.remedy = place, remedy
         self.most_errors, self.most_kills = 1 if grid else MOST_ERRORS, most_kills
         self._checked_heartbeats = -float("inf")
 
@@ -163,15 +171,45 @@ class Slots:
         except UpdateFinishedTrialError:
             pass
 
+    def tell(self, trial: FrozenTrial, state: TrialState, value: float | None = None, reason: str = "") -> None:
+        """Mark a trial as complete, with its score, or pruned, for a reason where it was not by the others.
+
+        Raises
+        ------
+        UpdateFinishedTrialError
+            It was taken for dead, and is another's now.
+        """
+        if reason:
+            self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        begun = trial.datetime_start or datetime.now()
+        seconds = round((datetime.now() - begun).total_seconds(), 1)
+        self.storage.set_trial_user_attr(trial._trial_id, "seconds", seconds)
+        seal(self.storage, trial._trial_id, state, value)
+        try:
+            self.study.tell(trial.number, value, state=state)
+        except ValueError:
+            # The value is no number.
+            if not self.storage.get_trial(trial._trial_id).state.is_finished():
+                raise
+
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study that were really begun."""
-        found = self.study.get_trials(deepcopy=False)
+        """All trials of the study that were really begun.
+
+        Raises
+        ------
+        StoreError
+            One is not as it was told.
+        """
+        found = self._all()
         return [t for t in found if t.user_attrs.get("ended") != SURPLUS and t.state != TrialState.WAITING]
+
+    def _all(self) -> list[FrozenTrial]:
+        return [*read_sealed(partial(self.study.get_trials, deepcopy=False), self.place, self.remedy)]
 
     def _by_slot(self) -> list[list[FrozenTrial]]:
         """The trials of each slot, by number."""
         by_slot: list[list[FrozenTrial]] = [[] for _ in range(self.slots)]
-        for trial in sorted(self.study.get_trials(deepcopy=False), key=lambda t: t.number):
+        for trial in sorted(self._all(), key=lambda t: t.number):
             slot = trial.user_attrs.get("slot", self.slots)
             if slot < self.slots:
                 by_slot[slot].append(trial)

@@ -23,7 +23,7 @@ _FULL = ("disk is full", "no space left", "disk quota exceeded")
 _PASSING = (*_FULL, "locked", "readonly", "read-only", "disk i/o error", "permission denied")
 _DAMAGE = (
     *("malformed", "not a database", "no such table", "no such column"),
-    *("defined enum values", "unknown distribution class"),  # a state or a range that nobody has written
+    *("defined enum values", "unknown distribution class", "codec can't decode"),  # what nobody has written
 )
 _DATABASE_ERRORS = (StorageInternalError, SQLAlchemyError, sqlite3.Error)
 _ODD = (LookupError, ValueError)

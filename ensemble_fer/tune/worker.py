@@ -27,7 +27,7 @@ from ensemble_fer.errors import UsageError
 from ensemble_fer.tune.choosing import Params
 from ensemble_fer.tune.slots import ERROR, INTERRUPTED, Slots, heartbeat
 from ensemble_fer.tune.spaces import Space
-from ensemble_fer.tune.storage import Presence, open_storage, sqlite_file
+from ensemble_fer.tune.storage import Presence, open_storage, shown_url, sqlite_file
 from ensemble_fer.tune.trouble import explained, is_of_database, way_out
 
 
@@ -157,6 +157,8 @@ def open_study(job: Job, *, create: bool = False) -> tuple[optuna.Study, Slots]:
         grid=job.sampler == "grid",
         begin=job.begin,
         lock=lock,
+        place=str(sqlite_file(job.url) or shown_url(job.url)),
+        remedy=job.way_out,
         workers=lock.with_suffix(".workers") if lock else job.folder / "workers",
         most_kills=job.most_kills,
     )
@@ -233,12 +235,11 @@ def run_trial(
             if value is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 value = objective(Candidate(job, recipe, trial, folder, tick))
-            _tell(study, claimed, TrialState.COMPLETE, value)
+            slots.tell(claimed, TrialState.COMPLETE, float(value))
         except TrialPruned:
-            _tell(study, claimed, TrialState.PRUNED)
+            slots.tell(claimed, TrialState.PRUNED)
         except TrialDiverged as error:
-            slots.storage.set_trial_user_attr(claimed._trial_id, "reason", str(error))
-            _tell(study, claimed, TrialState.PRUNED)
+            slots.tell(claimed, TrialState.PRUNED, reason=str(error))
         except (KeyboardInterrupt, FileChanged) as error:
             slots.end(claimed, INTERRUPTED, str(error) or "it was interrupted")
             raise
@@ -264,15 +265,6 @@ def _known(study: optuna.Study, trial: optuna.Trial, changes: dict[str, Any]) ->
             trial.set_user_attr("same_as", other.user_attrs.get("same_as", other.number))
             return other.value
     return None
-
-
-def _tell(study: optuna.Study, trial: FrozenTrial, state: TrialState, value: float | None = None) -> None:
-    try:
-        study.tell(trial.number, value, state=state)
-    except (UpdateFinishedTrialError, ValueError):
-        # It was taken for dead and is another's now, which ends it; or the value is no number.
-        if not study._storage.get_trial(trial._trial_id).state.is_finished():
-            raise
 
 
 def _sampler(job: Job, trial: FrozenTrial) -> BaseSampler:

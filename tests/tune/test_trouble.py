@@ -14,12 +14,14 @@ import sqlalchemy.engine
 from optuna.trial import TrialState
 
 from ensemble_fer.errors import EnsembleFerError, MissingError, StoreError
+from ensemble_fer.store import Store
 from ensemble_fer.tune import storage
 from ensemble_fer.tune.processes import work_together
 from ensemble_fer.tune.storage import open_storage
 from ensemble_fer.tune.trouble import driver_hint, unusable
 from ensemble_fer.tune.tuning import search
 from ensemble_fer.tune.worker import Candidate, Job, open_study
+from ensemble_fer.upkeep import check_store
 from tests.tune import toys
 
 BOUND = {"toy": True}
@@ -148,6 +150,26 @@ def folder(file: Path) -> None:
     file.mkdir()
 
 
+def better(file: Path) -> None:
+    _sql(file, "update trial_values set value = value + 0.1 where trial_value_id = 1")
+
+
+def better_epoch(file: Path) -> None:
+    _sql(file, "update trial_intermediate_values set intermediate_value = 0.99 where trial_intermediate_value_id = 1")
+
+
+def other_parameter(file: Path) -> None:
+    _sql(file, "update trial_params set param_value = param_value * 1.01 where param_name like 'learning_rate%'")
+
+
+def other_recipe(file: Path) -> None:
+    _sql(file, "update trial_user_attributes set value_json = '{}' where key = 'changes'")
+
+
+def lost(file: Path) -> None:
+    _sql(file, "delete from trials where number = 0")
+
+
 def _sql(file: Path, statement: str) -> None:
     connection = sqlite3.connect(file)
     with connection:
@@ -156,7 +178,12 @@ def _sql(file: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [bad_json, bad_state, other_version, garbage, cut, emptied, folder], ids=lambda f: f.__name__
+    "damage",
+    [
+        *(bad_json, bad_state, other_version, garbage, cut, emptied, folder),
+        *(better, better_epoch, other_parameter, other_recipe, lost),
+    ],
+    ids=lambda f: f.__name__,
 )
 def test_a_damaged_database_is_named_with_the_way_out(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     job = job_in(tmp_path, 2)
@@ -168,6 +195,10 @@ def test_a_damaged_database_is_named_with_the_way_out(tmp_path: Path, damage: Ca
         search(job_in(tmp_path, 4), BOUND, objective=toys.toy, quiet=True)
     assert str(study_of(job)) in str(found.value)
     assert str(found.value).endswith("ensemble-fer runs remove toy")
+    if damage is not folder:  # is none of a search's any more
+        (problem,) = check_store(Store(job.store))["problems"]
+        assert str(study_of(job)) in problem
+        assert problem.endswith("ensemble-fer runs remove toy")
 
 
 def test_elsewhere_the_way_out_is_another_file(tmp_path: Path) -> None:
