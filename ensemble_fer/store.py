@@ -222,7 +222,7 @@ class Store:
         if not folder.is_dir():
             return {}
         files = [p for p in sorted(folder.iterdir()) if _NAME.match(p.name) and p.is_file()]
-        return {p.name: p.read_text(encoding="utf-8", errors="replace").strip() for p in files}
+        return {p.name: p.read_text(encoding="utf-8", errors="replace").removesuffix("\n") for p in files}
 
     def name_of(self, artifact: Artifact) -> str:
         """The reference that means this artifact, or its id. A reference that looks like an id means nothing."""

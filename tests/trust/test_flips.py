@@ -87,6 +87,20 @@ def test_every_flip_is_noticed_and_named(kept: Store) -> None:
     assert check_store(kept)["problems"] == []
 
 
+def test_every_bit_of_a_name_is_noticed(kept: Store) -> None:
+    """All of them: drawn ones may miss the line's end."""
+    for path in (path for path in files_of(kept) if "refs" in path.parts):
+        content = path.read_bytes()
+        for place in range(8 * len(content)):
+            at, bit = divmod(place, 8)
+            path.write_bytes(content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :])
+            with pytest.raises(EnsembleFerError):
+                use(kept, path)
+            assert check_store(kept)["problems"], (path, place)
+        path.write_bytes(content)
+    assert check_store(kept)["problems"] == []
+
+
 def test_a_flip_in_the_log_of_looks_hides_none(store: Store) -> None:
     """Nor in the faces that were seen: a look that cannot be read counts, and so does a choice."""
     faces = np.random.default_rng(0).integers(0, 256, (12, 48, 48), dtype=np.uint8)
