@@ -25,6 +25,17 @@ _MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say which file it was where a write to one that was open already fails: for want of room, perhaps."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that it is either the old one or the whole new one, synced to disk.
 
@@ -35,7 +46,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     # Not tempfile: its files are for their owner alone, ours have the permissions that others have here.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with temporary.open("xb") as file:
+        with naming(path), temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -60,9 +71,10 @@ def partial_file(path: str | Path | None) -> Iterator[Path | None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         _take_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -126,11 +138,12 @@ def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iter
 
 
 def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with naming(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.artifact import canonical
-from ensemble_fer.files import write_atomic
+from ensemble_fer.files import naming, write_atomic
 from ensemble_fer.store import Store
 from ensemble_fer.types import Role
 
@@ -134,7 +134,7 @@ def _append(store: Store, line: dict) -> None:
     path = store.root / LOG
     # A line that a kill has torn stays a line of its own.
     torn = path.is_file() and not path.read_bytes().endswith(b"\n")
-    with path.open("ab") as file:
+    with naming(path), path.open("ab") as file:
         file.write(b"\n" * torn + canonical({**line, "time": round(time.time())}).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

@@ -22,7 +22,7 @@ from pathlib import Path
 from ensemble_fer import __version__
 from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, load_artifact, sealed
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
-from ensemble_fer.files import sha256_of, sync_folder, write_atomic
+from ensemble_fer.files import naming, sha256_of, sync_folder, write_atomic
 from ensemble_fer.locking import alone
 
 KINDS = ("data", "twins", "votes", "split", "resampling", "run", "predictions", "ensemble", "graph", "tuning")
@@ -95,28 +95,29 @@ class Store:
         folder = self._new_folder(kind)
         started = time.perf_counter()
         try:
-            metrics = write(folder) or {}
-            files = {
-                str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": sha256_of(p)}
-                for p in sorted(folder.rglob("*"))
-                if p.is_file()
-            }
-            manifest = {
-                "id": identity,
-                "kind": kind,
-                "spec": spec,
-                "inputs": inputs,
-                "files": files,
-                "metrics": metrics,
-                "version": __version__,
-                "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-                "seconds": round(time.perf_counter() - started, 3),
-            }
-            write_atomic(folder / MANIFEST, json.dumps(sealed(manifest), indent=1))
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
+            with naming(final):
+                metrics = write(folder) or {}
+                files = {
+                    str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": sha256_of(p)}
+                    for p in sorted(folder.rglob("*"))
+                    if p.is_file()
+                }
+                manifest = {
+                    "id": identity,
+                    "kind": kind,
+                    "spec": spec,
+                    "inputs": inputs,
+                    "files": files,
+                    "metrics": metrics,
+                    "version": __version__,
+                    "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+                    "seconds": round(time.perf_counter() - started, 3),
+                }
+                write_atomic(folder / MANIFEST, json.dumps(sealed(manifest), indent=1))
+                for path in folder.rglob("*"):
+                    if path.is_file():
+                        with path.open("rb") as file:
+                            os.fsync(file.fileno())
             try:
                 folder.rename(final)
             except OSError:

@@ -1,7 +1,7 @@
 """A disk that fails at any one write: a message, the former state intact, and the same result the next time.
 
-What fails is the opening of a file for writing, ``fsync``, ``rename``, ``replace``, ``link`` or ``mkdir``: the N-th of
-all that a command does.
+What fails is the opening of a file for writing, a write to it, its end, ``fsync``, ``rename``, ``replace``, ``link`` or
+``mkdir``: the N-th of all that a command does.
 """
 
 from __future__ import annotations
@@ -34,11 +34,53 @@ class Disk:
         self.root, self.fails, self.number, self.count = str(root), fails, number, 0
 
     def write(self, place: object) -> None:
-        if isinstance(place, str | os.PathLike) and not os.fspath(place).startswith(self.root):
-            return
+        if not isinstance(place, str | os.PathLike) or os.fspath(place).startswith(self.root):
+            self._count(str(place))
+
+    def written(self) -> None:
+        """A write to a file that is open already: the error says no name."""
+        self._count()
+
+    def _count(self, *place: str) -> None:
         self.count += 1
         if self.count - 1 == self.fails:
-            raise OSError(self.number, os.strerror(self.number), str(place))
+            raise OSError(self.number, os.strerror(self.number), *place)
+
+
+class Written:
+    """An open file of which a write, or the end, may fail."""
+
+    def __init__(self, file: Any, disk: Disk) -> None:
+        self._file, self._disk = file, disk
+
+    def write(self, content: Any) -> int:
+        self._disk.written()
+        return self._file.write(content)
+
+    def writelines(self, lines: Any) -> None:
+        self._disk.written()
+        self._file.writelines(lines)
+
+    def flush(self) -> None:
+        self._disk.written()
+        self._file.flush()
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.close()  # before: what is closed in vain is closed
+            self._disk.written()
+
+    def __enter__(self) -> Written:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._file)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 @contextmanager
@@ -56,9 +98,11 @@ def failing(disk: Disk) -> Iterator[None]:
         return call
 
     def opens(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
-        if set(mode) & set("wxa+"):
-            disk.write(file)
-        return opened(file, mode, *more, **named)
+        if not set(mode) & set("wxa+"):
+            return opened(file, mode, *more, **named)
+        disk.write(file)
+        found = opened(file, mode, *more, **named)
+        return Written(found, disk) if str(file).startswith(disk.root) else found
 
     patch = pytest.MonkeyPatch()
     try:
@@ -107,6 +151,7 @@ def test_a_disk_that_fails_costs_one_command_and_nothing_else(
         if done.exit_code:
             failed += 1
             assert "error: " in said, where
+            assert str(root) in said, where
         state = content_of(root)
         assert [p for p in check_store(Store(root))["problems"] if "no artifact" not in p] == [], where
         for kind in KINDS:
