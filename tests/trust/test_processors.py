@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__
 from safetensors.numpy import load_file
 
 from ensemble_fer.evaluate.predictions import load_predictions
@@ -42,10 +43,33 @@ for precision in ("float32", "bfloat16"):
 """
 
 
-def worked(root: Path, *before: str, **limits: str) -> Store:
+# For a Python that finds it: loops of ours are compiled for a processor of 2013, in whichever process.
+OF_2013 = """
+import llvmlite.binding as llvm
+
+found = llvm.get_host_cpu_features()
+for name in found:
+    found[name] = found[name] and not name.startswith(("avx512", "avx10", "avxvnni", "avxifma", "amx"))
+llvm.get_host_cpu_name = lambda: "haswell"
+llvm.get_host_cpu_features = lambda: found
+"""
+
+LIMITED = """
+import sys
+import llvmlite.binding as llvm
+import torch
+from numpy._core._multiarray_umath import __cpu_dispatch__ as loops, __cpu_features__ as numpys
+
+assert llvm.get_host_cpu_name() == "haswell"
+assert not [name for name in loops if numpys[name] and name.startswith(("AVX512", "X86_V4"))], numpys
+assert torch.backends.cpu.get_cpu_capability() == "AVX2"
+"""
+
+
+def worked(root: Path, *before: str, first: str = "", path: str = "", **limits: str) -> Store:
     """A store in which the work was done by a processor with these limits; loops that are kept are for this one."""
-    environment = {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [*before, sys.executable, "-c", WORK, str(root)]
+    environment = {**os.environ, **limits, "PYTHONPATH": os.pathsep.join([*([path] if path else []), *sys.path])}
+    command = [*before, sys.executable, "-c", first + WORK, str(root)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Store(root)
@@ -77,8 +101,16 @@ def says_the_same(here: Store, there: Store) -> None:
 
 
 def test_without_avx_512_and_amx(here: Store, tmp_path: Path) -> None:
-    """By the libraries' own switches."""
-    says_the_same(here, worked(tmp_path / "store", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2"))
+    """By the libraries' own switches: torch, oneDNN, MKL, numpy, OpenBLAS, and the compiler of the loops of ours."""
+    (tmp_path / "sitecustomize.py").write_text(OF_2013)
+    limits = {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(n for n in __cpu_dispatch__ if n.startswith(("AVX512", "X86_V4"))),
+    }
+    says_the_same(here, worked(tmp_path / "store", first=LIMITED, path=str(tmp_path), **limits))
 
 
 @pytest.mark.skipif(not ALL, reason="an emulated processor takes minutes: make trust")
