@@ -54,7 +54,9 @@ def _opencv() -> Any:
         raise MissingError(
             "videos are read and written by OpenCV, which is not installed. Get it:  pip install 'ensemble-fer[video]'"
         ) from error
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it thinks of a file is said by us, once
+    # What it thinks of a file is said by us, once. OpenCV 4 has it in another place than 5.
+    silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    silence(0)
     return cv2
 
 

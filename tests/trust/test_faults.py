@@ -34,7 +34,7 @@ class Disk:
         self.root, self.fails, self.number, self.count = str(root), fails, number, 0
 
     def write(self, place: object) -> None:
-        if not isinstance(place, str | os.PathLike) or os.fspath(place).startswith(self.root):
+        if isinstance(place, str | os.PathLike) and os.fspath(place).startswith(self.root):
             self._count(str(place))
 
     def written(self) -> None:
@@ -91,8 +91,10 @@ def failing(disk: Disk) -> Iterator[None]:
 
     def guarded(name: str) -> Any:
         def call(place: Any, *more: Any, **named: Any) -> Any:
-            if name != "fsync" or os.path.realpath(f"/proc/self/fd/{place}").startswith(disk.root):
+            if name != "fsync":
                 disk.write(place)
+            elif os.path.realpath(f"/proc/self/fd/{place}").startswith(disk.root):
+                disk.written()
             return kept[name](place, *more, **named)
 
         return call
@@ -150,8 +152,9 @@ def test_a_disk_that_fails_costs_one_command_and_nothing_else(
         assert done.exit_code in (0, 1), where
         if done.exit_code:
             failed += 1
-            assert "error: " in said, where
-            assert str(root) in said, where
+            # A study says of each run why it failed, and goes on with the rest.
+            assert ("failed" if name == "study" and "error: " not in said else "error: ") in said, where
+            assert str(root) in "".join(said.split()), where
         state = content_of(root)
         assert [p for p in check_store(Store(root))["problems"] if "no artifact" not in p] == [], where
         for kind in KINDS:

@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -83,6 +84,7 @@ def test_a_flood_is_refused_before_it_is_read(served: tuple[int, psutil.Process]
     port, process = served
     still_serves(port)
     before = process.memory_info().rss
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # forget the peak so far
     body = bytes(FLOOD)
     headers = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n" % FLOOD
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -91,12 +93,13 @@ def test_a_flood_is_refused_before_it_is_read(served: tuple[int, psutil.Process]
     assert sum(status == 413 for status, _, _ in found) >= AT_ONCE // 2, "the others were cut off"
     # What a socket takes on its way, not what a server reads.
     assert max(sent for _, _, sent in found) < FLOOD // 4
-    assert process.memory_info().rss - before < 50e6
+    peak = int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    assert peak - before < 50e6
     still_serves(port)
     took = sorted(seconds for _, seconds, _ in found)
     print(f"{AT_ONCE} at once, refused within {took[-1]:.2f} s")
-    # Of all, not each: the machine may have other things to do.
-    assert took[len(took) // 2] < 1
+    # Of a few not each: the machine may have other things to do.
+    assert took[-1 if ALL else len(took) // 2] < 1
 
 
 def test_who_says_no_length_or_sends_slowly_is_let_go(

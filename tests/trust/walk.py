@@ -100,9 +100,9 @@ def content_of(root: Path) -> dict:
         identity: {
             name: listed["sha256"]
             for name, listed in store.by_id(kind, identity).manifest["files"].items()
-            if name.endswith((".npz", ".safetensors", ".toml"))
+            if name.endswith((".npz", ".safetensors", ".toml", ".onnx"))
         }
-        for kind in ("data", "split", "twins", "resampling", "run")
+        for kind in KINDS
         for identity in ids[kind]
     }
     return {"ids": ids, "refs": {kind: store.refs(kind) for kind in KINDS}, "files": files}
