@@ -51,13 +51,15 @@ class Written:
     """An open file of which a write, or the end, may fail."""
 
     def __init__(self, file: Any, disk: Disk) -> None:
-        self._file, self._disk = file, disk
+        self._file, self._disk, self._holds = file, disk, False
 
     def write(self, content: Any) -> int:
+        self._holds = True
         self._disk.written()
         return self._file.write(content)
 
     def writelines(self, lines: Any) -> None:
+        self._holds = True
         self._disk.written()
         self._file.writelines(lines)
 
@@ -68,7 +70,8 @@ class Written:
     def close(self) -> None:
         if not self._file.closed:
             self._file.close()  # before: what is closed in vain is closed
-            self._disk.written()
+            if self._holds:  # that of a lock holds nothing, and its end cannot fail
+                self._disk.written()
 
     def __enter__(self) -> Written:
         return self
