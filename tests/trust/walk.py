@@ -92,17 +92,23 @@ TWELVE: dict[str, tuple[object, ...]] = {
 COMMANDS = TWELVE if ALL else dict(list(TWELVE.items())[:4])
 
 
+def _told(recipe: Path) -> list[str]:
+    """What a recipe says without its remarks, where the trial has a number: one that was broken off has one too."""
+    return [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
+
+
 def content_of(root: Path) -> dict:
     """Ids and names in a store, and the digests of the files of each artifact that do not hold times."""
     store = Store(root)
     ids = {kind: store.ids(kind) for kind in KINDS}
     files = {
         identity: {
-            name: listed["sha256"]
+            name: listed["sha256"] if kind != "tuning" else _told(store.by_id(kind, identity).file(name))
             for name, listed in store.by_id(kind, identity).manifest["files"].items()
             if name.endswith((".npz", ".safetensors", ".toml", ".onnx"))
         }
         for kind in KINDS
+        if kind != "predictions"  # which say how many looks came before: one that was broken off is one
         for identity in ids[kind]
     }
     return {"ids": ids, "refs": {kind: store.refs(kind) for kind in KINDS}, "files": files}
