@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError, brief
-from ensemble_fer.runtime import cpu_count
+from ensemble_fer.export.outline import is_mostly_weights
+from ensemble_fer.files import UnfitFile, opened_file
+from ensemble_fer.runtime import check_threads, cpu_count
 from ensemble_fer.types import CLASSES
 
 INPUT, OUTPUT = "faces", "probabilities"
@@ -25,6 +28,10 @@ METADATA = {"labels": "[]", "members": "[]", "stamp": "{}", "combination": "{}"}
 _TEXTS = ("name", "output")
 """What is read of each member."""
 _ADVICE = "Expected a file that  ensemble-fer fuse  wrote."
+MOST_BYTES = 2**31 - 1
+"""Of a file; protobuf ends there."""
+MOST_BESIDE = 50_000_000
+"""Bytes of a graph that are no weights, such as nodes and what its metadata say; ours have at most 2,000,000."""
 BATCH = 64
 """Faces given to the graph at once; more gains nothing on a CPU and costs memory."""
 
@@ -120,12 +127,13 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
     MissingError
         There is no such file.
     UsageError
-        The file is no ONNX graph, not one of ours, or has weights in other files.
+        The file is no ONNX graph, not one of ours, or has weights in other files; or more threads than make sense.
     """
+    check_threads(threads)
     path = Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise MissingError(f"there is no graph {path}. Make one:  ensemble-fer fuse RUN RUN RUN")
-    content = path.read_bytes()
+    content = _content_of(path)
     if b"location" in content and weights_outside(content):
         raise UsageError(f"{path} has weights in other files, which are not read. {_ADVICE}")
     import onnxruntime
@@ -167,6 +175,22 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         combination=told["combination"],
         session=session,
     )
+
+
+def _content_of(path: Path) -> bytes:
+    """Of a file that may be a graph; what cannot be one is not read."""
+    try:
+        with opened_file(path, MOST_BYTES) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BESIDE and not is_mostly_weights(file, size, MOST_BESIDE):
+                raise UsageError(
+                    f"{path} cannot be opened as an ONNX graph: of {size:,} bytes more than {MOST_BESIDE:,} are no "
+                    f"weights of one. {_ADVICE}"
+                )
+            file.seek(0)
+            return file.read(size)
+    except UnfitFile as error:
+        raise UsageError(f"{path} cannot be opened as an ONNX graph: {error.strerror}. {_ADVICE}") from error
 
 
 def weights_outside(content: bytes) -> bool:
