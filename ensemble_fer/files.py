@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import math
 import os
 import re
@@ -13,7 +14,6 @@ import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -35,7 +35,7 @@ class UnfitFile(OSError):
 
 
 @contextmanager
-def opened_file(path: str | Path, most: int | None = None) -> Iterator[BinaryIO]:
+def opened_file(path: str | Path, most: int | None = None) -> Iterator[io.BufferedReader]:
     """A regular file of at most so many bytes, open to be read; its size is looked at before anything is read.
 
     All files of others, and all of a store, are opened here: a pipe would be waited for, a device has no end, and a

@@ -54,7 +54,7 @@ def import_(
 
 @group.command(epilog="Example:  ensemble-fer data synth --rows 2000 --seed 1")
 def synth(
-    rows: Annotated[int, typer.Option("--rows", help="Number of faces, 200 or more.", metavar="N")] = 4000,
+    rows: Annotated[int, typer.Option("--rows", help="Number of faces, 200 to 1,000,000.", metavar="N")] = 4000,
     name: Annotated[str, typer.Option("--name", help="What to call the set.", metavar="NAME")] = "synthetic",
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -18,19 +18,19 @@ _HEAD = 20  # bytes: two numbers of ten at most
 def is_mostly_weights(file: BinaryIO, size: int, most: int) -> bool:
     """Whether all but ``most`` bytes of a file of ``size`` bytes are the weights of an ONNX graph."""
     try:
-        return _beside(file, 0, size, WAY, most) >= 0
+        return _beside(file, 0, size, most) >= 0
     except ValueError:
         return False
 
 
-def _beside(file: BinaryIO, start: int, end: int, way: tuple[int, ...], left: int) -> int:
+def _beside(file: BinaryIO, start: int, end: int, left: int, deep: int = 0) -> int:
     """What is left of so many bytes when all fields of a message are taken off that are not on the way to weights."""
     for number, place, length, used in _fields(file, start, end):
         left -= used
-        if number != way[0]:
+        if number != WAY[deep]:
             left -= length
-        elif len(way) > 1:
-            left = _beside(file, place, place + length, way[1:], left)
+        elif deep + 1 < len(WAY):
+            left = _beside(file, place, place + length, left, deep + 1)
         if left < 0:
             raise ValueError("more beside the weights than is meant")
     return left

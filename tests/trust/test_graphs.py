@@ -204,6 +204,11 @@ def test_numbers_that_are_not_finite_are_no_answer(tmp_path: Path, weights: floa
         predicted(open_graph(tmp_path / "g.onnx"))
 
 
+def test_more_threads_than_any_machine_has_are_refused_before_the_graph_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"threads 99,999,999,999: this machine has .* expected at most \d+\."):
+        open_graph(tmp_path / "none.onnx", threads=99_999_999_999)
+
+
 def test_a_graph_with_more_columns_than_classes_is_refused(tmp_path: Path) -> None:
     model = small_graph()
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
