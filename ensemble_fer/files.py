@@ -141,7 +141,11 @@ def _followed(path: Path) -> Path:
     return found
 
 
-def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iterable[str | Path] = ()) -> None:
+def check_outputs(
+    outputs: Iterable[tuple[str, str | Path | None]],
+    inputs: Iterable[str | Path] = (),
+    kept: Iterable[str | Path] = (),
+) -> None:
     """Raise, before the work, unless each file can be written where it was asked for; None was not asked for.
 
     Parameters
@@ -150,12 +154,16 @@ def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iter
         What the place was called by who asked, and the place.
     inputs : iterable of paths
         What is read, and must not be written over.
+    kept : iterable of paths
+        Files and folders of a store, in which nothing else is written.
 
     Raises
     ------
     UsageError
-        A folder or a device is there, nothing can be written there, or it is the place of an input or another output.
+        A folder or a device is there, nothing can be written there, it is the place of an input or another output, or
+        lies in what is kept.
     """
+    owned = [Path(os.path.realpath(path)) for path in kept]
     taken = {os.path.realpath(path): f"what is read, {path}" for path in inputs}
     for called, place in outputs:
         if place is None:
@@ -166,6 +174,11 @@ def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iter
         # A pipe has no path of its own, and what a circle of links means is there for nobody.
         if path.is_symlink() or (Path(place).exists() and not path.is_file()):
             raise UsageError(f"{called} {place} is no file that can be replaced. Choose another place.")
+        for own in owned:
+            if path.is_relative_to(own):
+                raise UsageError(
+                    f"{called} {place} lies in {own}, where the store keeps its own. Choose another place."
+                )
         folder = path.parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent

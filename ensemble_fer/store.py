@@ -26,6 +26,7 @@ from ensemble_fer.files import opened_file, sha256_of, sync_folder, write_atomic
 from ensemble_fer.locking import alone
 
 KINDS = ("data", "twins", "votes", "split", "resampling", "run", "predictions", "ensemble", "graph", "tuning")
+_OTHERS = ("refs", "locks", "tmp", "unfinished", "tune", "studies", "seen", "looks.jsonl")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z")
 _MOST_REFERENCE = 1000  # bytes; an id has 12
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}\Z")
@@ -47,6 +48,11 @@ class Store:
     def locks(self) -> Path:
         """Folder of the files of ``locking.alone``: one for each artifact that is being made."""
         return self.root / "locks"
+
+    @property
+    def own_places(self) -> list[Path]:
+        """Files and folders that are written here alone, whether they are there yet or not."""
+        return [self.root / name for name in (*KINDS, *_OTHERS)]
 
     def find(self, kind: str, spec: dict, inputs: Iterable[str] = ()) -> Artifact | None:
         """What this spec has made from these inputs before, or None."""
