@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ensemble_fer.errors import StoreError
-from ensemble_fer.files import load_arrays, sha256_of
+from ensemble_fer.files import MOST_JSON, load_arrays, read_file, sha256_of
 
 MANIFEST = "manifest.json"
 ID_LENGTH = 12
@@ -111,7 +111,7 @@ def load_artifact(kind: str, path: Path) -> Artifact | None:
     file = path / MANIFEST
     manifest: Any = None
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(read_file(file, MOST_JSON).decode("utf-8"))
         problem = _problem_of(manifest, kind, path.name)
     except FileNotFoundError:
         return None

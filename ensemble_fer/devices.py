@@ -60,11 +60,12 @@ def choose_device(name: str = "auto", kinds: tuple[str, ...] = KINDS, what: str 
     here = [device for device in _devices(torch) if device.partition(":")[0] in kinds]
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in here))
-    # Numbers may be written with zeros in front.
-    device = torch.device(re.sub(r":0*(?=\d)", ":", name))
-    if str(device) not in here:
-        raise MissingError(f"device {name} is not here; torch finds {', '.join(here)}. Use one of them:  --device cpu")
-    return device
+    # Numbers may be written with zeros in front. torch is not asked: it takes no more than 64 bits of one.
+    plain = re.sub(r":0*(?=\d)", ":", name)
+    if plain not in here:
+        said = f"device {name[:40]} is not here; torch finds {', '.join(here)}"
+        raise MissingError(f"{said}. Use one of them:  --device cpu")
+    return torch.device(plain)
 
 
 def _devices(torch: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import math
 import os
 import re
@@ -19,9 +20,13 @@ from numpy.lib import format as npy
 
 from ensemble_fer.errors import StoreError, UsageError, some_of
 
+MOST_JSON = 24_000_000
+"""Bytes of a manifest or a table in a store: a line for each of 200,000 rows that were left out. Once it is read, JSON
+takes up to thirty times as much."""
 _PIECE = 8 << 20  # bytes
 _BEING_WRITTEN = re.compile(r"\.(.+\.[0-9a-f]{8}|[0-9a-f]{8}(\.\w+)?)\Z")
 _MOST_PACKED = 1032  # times as large as packed: the most that deflate reaches
+_NOT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -34,6 +39,52 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+class UnfitFile(OSError):
+    """A path that is no regular file, or a file larger than any that is meant; ``strerror`` is the reason."""
+
+
+@contextmanager
+def opened_file(path: str | Path, most: int | None = None) -> Iterator[io.BufferedReader]:
+    """A regular file of at most so many bytes, open to be read; its size is looked at before anything is read.
+
+    All files of others, and all of a store, are opened here: a pipe would be waited for, a device has no end, and a
+    file that is not there but for its length takes as much memory as it says.
+
+    Parameters
+    ----------
+    most : int, optional
+        Bytes; with none, the caller reads piece by piece.
+
+    Raises
+    ------
+    UnfitFile
+        It is a pipe, a device or the like, or has more bytes.
+    OSError
+        It is a folder, is not there, or may not be read.
+    """
+    handle = os.open(path, _NOT_WAITING)
+    try:
+        found = os.fstat(handle)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise UnfitFile(errno.EINVAL, "it is a pipe, a device or the like; expected a file on disk", str(path))
+        if most is not None and found.st_size > most:
+            raise UnfitFile(errno.EFBIG, f"it has {found.st_size:,} bytes; expected at most {most:,}", str(path))
+        file = os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+    with file:
+        yield file
+
+
+def read_file(path: str | Path, most: int) -> bytes:
+    """Content of a regular file of at most so many bytes; raises as ``opened_file``."""
+    with opened_file(path, most) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -102,7 +153,11 @@ def _followed(path: Path) -> Path:
     return found
 
 
-def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iterable[str | Path] = ()) -> None:
+def check_outputs(
+    outputs: Iterable[tuple[str, str | Path | None]],
+    inputs: Iterable[str | Path] = (),
+    kept: Iterable[str | Path] = (),
+) -> None:
     """Raise, before the work, unless each file can be written where it was asked for; None was not asked for.
 
     Parameters
@@ -111,12 +166,16 @@ def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iter
         What the place was called by who asked, and the place.
     inputs : iterable of paths
         What is read, and must not be written over.
+    kept : iterable of paths
+        Files and folders of a store, in which nothing else is written.
 
     Raises
     ------
     UsageError
-        A folder or a device is there, nothing can be written there, or it is the place of an input or another output.
+        A folder or a device is there, nothing can be written there, it is the place of an input or another output, or
+        lies in what is kept.
     """
+    owned = [Path(os.path.realpath(path)) for path in kept]
     taken = {os.path.realpath(path): f"what is read, {path}" for path in inputs}
     for called, place in outputs:
         if place is None:
@@ -127,6 +186,11 @@ def check_outputs(outputs: Iterable[tuple[str, str | Path | None]], inputs: Iter
         # A pipe has no path of its own, and what a circle of links means is there for nobody.
         if path.is_symlink() or (Path(place).exists() and not path.is_file()):
             raise UsageError(f"{called} {place} is no file that can be replaced. Choose another place.")
+        for own in owned:
+            if path.is_relative_to(own):
+                raise UsageError(
+                    f"{called} {place} lies in {own}, where the store keeps its own. Choose another place."
+                )
         folder = path.parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
@@ -146,8 +210,9 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
+def sha256_of(path: Path, most: int | None = None) -> str:
+    """Of a regular file of at most so many bytes, in pieces; raises as ``opened_file``."""
+    with opened_file(path, most) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -174,8 +239,8 @@ def load_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np
     arrays: dict[str, np.ndarray] = {}
     member = ""
     try:
-        on_disk = path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
+        with opened_file(path) as file, zipfile.ZipFile(file) as archive:
+            on_disk = os.fstat(file.fileno()).st_size
             for entry in archive.infolist():
                 member, key = f": {some_of([entry.filename])}", entry.filename.removesuffix(".npy")
                 if only is not None and key not in only:
@@ -205,7 +270,7 @@ def load_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np
         raise
     except Exception as error:  # zipfile and numpy raise many kinds for a file that somebody has made up
         # That a disk or a folder fails is no fault of the file; that a place in it is not there, is.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        if isinstance(error, OSError) and not isinstance(error, UnfitFile) and error.errno not in (None, errno.EINVAL):
             raise
         raise StoreError(f"{path}{member} is no array of numbers or text: {error}.") from None
     return arrays

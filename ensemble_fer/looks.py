@@ -12,18 +12,28 @@ import io
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count, repeat
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_fer.artifact import canonical
-from ensemble_fer.files import naming, write_atomic
+from ensemble_fer.errors import StoreError
+from ensemble_fer.files import UnfitFile, naming, opened_file, read_file, write_atomic
 from ensemble_fer.store import Store
 from ensemble_fer.types import Role
 
 LOG, SEEN = "looks.jsonl", "seen"
 _ROLES = (Role.SELECT, Role.TEST)
+_LONGEST = 100_000  # bytes of a line; one of ours has 300
+_PART = b'"part"'
+_PARTS, _NAMED = 1000, 1000
+_MOST_FACES = 100_000_000  # bytes, for twelve million faces
 
 
 @dataclass(frozen=True)
@@ -81,41 +91,97 @@ def count_look(
     _append(store, {"part": part, "role": Role.TEST, "source": source, "tta": tta})
     own = np.setdiff1d(faces, faces_of(select))
     looks, chosen_on = 0, np.zeros(len(own), bool)
-    known: dict[str, NDArray[np.bool_]] = {}
+
+    @lru_cache(maxsize=_PARTS)
+    def known(name: str) -> NDArray[np.bool_]:
+        return np.isin(own, _faces_of_part(store, name, own))
+
     for line in _lines(store):
         name = str(line.get("part"))
-        if name not in known:
-            known[name] = np.isin(own, _faces_of_part(store, name, own))
         # What is damaged may have said either.
         if line.get("role") != Role.TEST:
-            chosen_on |= known[name]
+            chosen_on |= known(name)
         if line.get("role") != Role.SELECT:
-            looks += name == part or bool(known[name].any())
+            looks += name == part or bool(known(name).any())
     return Look(looks, int(chosen_on.sum()))
 
 
 def damage(store: Store) -> list[str]:
-    """What is damaged in the log of looks, one line each; it is counted as the worst that it can have said."""
-    found = [
-        f"{store.root / LOG} line {number}: damaged, and counted as a look and a choice"
-        for number, line in enumerate(_text(store), start=1)
-        if line.strip() and any(one.get("role") not in _ROLES or "part" not in one for one in _parsed(line))
-    ]
-    parts = sorted({str(line["part"]) for line in _lines(store) if "part" in line})
-    lost = [name for name in parts if _stored_faces(store, name) is None]
-    return found + [f"{store.root / SEEN / name}.npy is not what was written: all faces count as seen" for name in lost]
+    """What is damaged in the log of looks, a line each; it is counted as the worst that it can have said.
 
+    A thousand lines and parts are named, and how many more there are.
+    """
+    found: dict[str, None] = {}
+    more = 0
+    lost = lru_cache(maxsize=_PARTS)(lambda name: _stored_faces(store, name) is None)
 
-def _text(store: Store) -> list[str]:
+    def name_one(problem: str) -> None:
+        nonlocal more
+        if problem not in found and len(found) < _NAMED:
+            found[problem] = None
+        elif problem not in found:
+            more += 1
+
     try:
-        return (store.root / LOG).read_text(errors="replace").splitlines()
+        for number, line in _text(store):
+            for one in _parsed(line):
+                if one.get("role") not in _ROLES or "part" not in one:
+                    name_one(f"{store.root / LOG} line {number}: damaged, and counted as a look and a choice")
+                if "part" in one and lost(part := str(one["part"])):
+                    name_one(f"{store.root / SEEN / part[:40]}.npy is not what was written: all faces count as seen")
+    except StoreError as error:
+        name_one(str(error))
+    return [*found, *([f"{store.root / LOG}: {more:,} more"] if more else [])]
+
+
+@contextmanager
+def _log(store: Store) -> Iterator[BinaryIO | None]:
+    """The log opened to be read; None where there is none.
+
+    Raises
+    ------
+    StoreError
+        Something that is no file has its place.
+    """
+    path = store.root / LOG
+    try:
+        with opened_file(path) as file:
+            yield file
     except FileNotFoundError:
-        return []
+        yield None
+    except UnfitFile as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}. It was put there by hand: take it away.") from error
 
 
-def _lines(store: Store) -> list[dict]:
+def _text(store: Store) -> Iterator[tuple[int, str]]:
+    """Lines of the log with their numbers. It grows without end, so that a line is held at a time.
+
+    One that is longer than any of ours is given as an empty object for each that may stand in it.
+    """
+    with _log(store) as file:
+        for number in count(1):
+            line = file.readline(_LONGEST) if file is not None else b""
+            if not line:
+                return
+            if len(line) == _LONGEST and not line.endswith(b"\n"):
+                yield from repeat((number, "{}"), _held_by_the_rest(file, line))
+            elif line.strip():
+                yield number, line.decode("utf-8", "replace")
+
+
+def _held_by_the_rest(file: BinaryIO | None, start: bytes) -> int:
+    """How many objects may stand in a line, of which the start was read, and the rest is read in pieces here."""
+    found, end, piece = 0, b"", start
+    while file is not None and piece:
+        seen = end + piece
+        found, end = found + seen.count(_PART), seen[1 - len(_PART) :]
+        piece = b"" if piece.endswith(b"\n") else file.readline(_LONGEST)
+    return max(1, found)
+
+
+def _lines(store: Store) -> Iterator[dict]:
     """The log. What cannot be read stands as lines that say nothing, which count as the worst."""
-    return [one for line in _text(store) if line.strip() for one in _parsed(line)]
+    return (one for _, line in _text(store) for one in _parsed(line))
 
 
 def _parsed(line: str) -> list[dict]:
@@ -133,7 +199,11 @@ def _append(store: Store, line: dict) -> None:
     store.root.mkdir(parents=True, exist_ok=True)
     path = store.root / LOG
     # A line that a kill has torn stays a line of its own.
-    torn = path.is_file() and not path.read_bytes().endswith(b"\n")
+    with _log(store) as before:
+        torn = before is not None and before.seek(0, os.SEEK_END) > 0
+        if before is not None and torn:
+            before.seek(-1, os.SEEK_END)
+            torn = before.read(1) != b"\n"
     with naming(path), path.open("ab") as file:
         file.write(b"\n" * torn + canonical({**line, "time": round(time.time())}).encode() + b"\n")
         file.flush()
@@ -160,7 +230,7 @@ def _faces_of_part(store: Store, name: str, unreadable: NDArray[np.uint64]) -> N
 def _stored_faces(store: Store, name: str) -> NDArray[np.uint64] | None:
     """Those of a part, if they are still what its name says, which is their digest."""
     try:
-        content = (store.root / SEEN / f"{name}.npy").read_bytes()
+        content = read_file(store.root / SEEN / f"{name}.npy", _MOST_FACES)
         faces = np.load(io.BytesIO(content), allow_pickle=False)  # which takes no more memory than there is content
     except Exception:  # numpy raises whatever comes for a header that is damaged
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ensemble_fer.data.twins import twins_of
 from ensemble_fer.errors import SplitMisuse, UsageError, brief
 from ensemble_fer.evaluate.metrics import summary
 from ensemble_fer.evaluate.predictions import save_predictions
+from ensemble_fer.files import sha256_of
 from ensemble_fer.looks import note_choosing
 from ensemble_fer.scoring import OUTSIDE, SELECT, looked, stored_or_made
 from ensemble_fer.store import Artifact, Store, check_name, need_data
@@ -88,7 +88,7 @@ def import_predictions(
     twins_artifact, twins = twins_of(store, found, quiet=quiet)
     twins = twins_in(parts, faces, twins)
     chosen = _parts_of(said, parts, faces, part)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = sha256_of(Path(path))
     recipe = {
         "model": about or "elsewhere",
         "resampling": "unknown",

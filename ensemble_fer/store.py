@@ -22,11 +22,13 @@ from pathlib import Path
 from ensemble_fer import __version__
 from ensemble_fer.artifact import ID_LENGTH, MANIFEST, Artifact, artifact_id, load_artifact, sealed
 from ensemble_fer.errors import MissingError, StoreError, UsageError, unknown_name
-from ensemble_fer.files import naming, sha256_of, sync_folder, write_atomic
+from ensemble_fer.files import naming, opened_file, sha256_of, sync_folder, write_atomic
 from ensemble_fer.locking import alone
 
 KINDS = ("data", "twins", "votes", "split", "resampling", "run", "predictions", "ensemble", "graph", "tuning")
+_OTHERS = ("refs", "locks", "tmp", "unfinished", "tune", "studies", "seen", "looks.jsonl")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z")
+_MOST_REFERENCE = 1000  # bytes; an id has 12
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}\Z")
 
 
@@ -46,6 +48,11 @@ class Store:
     def locks(self) -> Path:
         """Folder of the files of ``locking.alone``: one for each artifact that is being made."""
         return self.root / "locks"
+
+    @property
+    def own_places(self) -> list[Path]:
+        """Files and folders that are written here alone, whether they are there yet or not."""
+        return [self.root / name for name in (*KINDS, *_OTHERS)]
 
     def find(self, kind: str, spec: dict, inputs: Iterable[str] = ()) -> Artifact | None:
         """What this spec has made from these inputs before, or None."""
@@ -223,7 +230,7 @@ class Store:
         if not folder.is_dir():
             return {}
         files = [p for p in sorted(folder.iterdir()) if _NAME.match(p.name) and p.is_file()]
-        return {p.name: p.read_text(encoding="utf-8", errors="replace").removesuffix("\n") for p in files}
+        return {p.name: _held_by(p) for p in files}
 
     def name_of(self, artifact: Artifact) -> str:
         """The reference that means this artifact, or its id. A reference that looks like an id means nothing."""
@@ -282,6 +289,13 @@ def _say_elsewhere(kind: str, identity: str) -> None:
         MadeElsewhere,
         stacklevel=7,
     )
+
+
+def _held_by(reference: Path) -> str:
+    """What a reference holds; of what is longer than any, enough to be seen to be none."""
+    with opened_file(reference) as file:
+        text = file.read(_MOST_REFERENCE + 1).decode("utf-8", "replace")
+    return text.removesuffix("\n") if len(text) <= _MOST_REFERENCE else text
 
 
 def check_name(name: str) -> str:

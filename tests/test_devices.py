@@ -30,7 +30,7 @@ def test_a_gpu_that_is_not_here_is_refused_with_those_that_are(two_gpus) -> None
     assert choose_device("cuda:1") == torch.device("cuda", 1) == choose_device("cuda:01")
     assert choose_device() == torch.device("cuda") == choose_device("cuda")
     assert choose_device("cpu").type == "cpu"
-    for name in ("cuda:2", "cuda:9", "mps"):
+    for name in ("cuda:2", "cuda:9", "mps", "cuda:99999999999999999999"):
         with pytest.raises(MissingError, match=rf"{name} is not here; torch finds cpu, cuda, cuda:0, cuda:1\."):
             choose_device(name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from ensemble_fer.errors import UsageError
+from ensemble_fer.errors import UsageError, brief
 
 
 def names_of(host: str) -> frozenset[str]:
@@ -20,8 +20,8 @@ def check_place(host: str, port: int) -> None:
         raise UsageError(f"port {port}: expected 1 to 65535.")
     try:
         (*_, address), *_ = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"host {host!r}: expected an IPv4 address of this machine, or a name that has one.") from error
+    except (OSError, ValueError) as error:  # a name of more letters than names have is a UnicodeError
+        raise UsageError(f"host {brief(host)}: expected an IPv4 address of this machine, or a name of one.") from error
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -54,7 +54,7 @@ def import_(
 
 @group.command(epilog="Example:  ensemble-fer data synth --rows 2000 --seed 1")
 def synth(
-    rows: Annotated[int, typer.Option("--rows", help="Number of faces, 200 or more.", metavar="N")] = 4000,
+    rows: Annotated[int, typer.Option("--rows", help="Number of faces, 200 to 1,000,000.", metavar="N")] = 4000,
     name: Annotated[str, typer.Option("--name", help="What to call the set.", metavar="NAME")] = "synthetic",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -193,6 +193,8 @@ def audit(
     from ensemble_fer.store import need_data
     from ensemble_fer.types import CLASSES
 
+    if sheet is not None:
+        check_png("--sheet", sheet, store)
     opened = open_store(store)
     source = need_data(opened, data)
     found = run_audit(opened, source, sheet=sheet)
@@ -238,7 +240,7 @@ def show(
     from ensemble_fer.data.showing import show_aligned, show_faces
     from ensemble_fer.store import need_data
 
-    check_png("--output", output)
+    check_png("--output", output, store)
     opened = open_store(store)
     chosen = need_data(opened, data)
     faces, alignment = load_faces(chosen), alignment_of(chosen)

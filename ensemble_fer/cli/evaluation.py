@@ -46,7 +46,7 @@ def evaluate(
     """Score on the test part, with intervals, twin-free scores and the protocol. Counts the look."""
     check_device(device)
     if figure is not None:
-        check_png("--figure", figure)
+        check_png("--figure", figure, store)
     from ensemble_fer.report import evaluate as run_evaluate
 
     opened = open_store(store)

@@ -63,10 +63,8 @@ def explain(
     from ensemble_fer.errors import UsageError
     from ensemble_fer.explain.explaining import MISTAKES
     from ensemble_fer.explain.explaining import explain as run_explain
-    from ensemble_fer.files import check_outputs
 
-    check_png("--out", out)
-    check_outputs([("--out", out)], picture or ())
+    check_png("--out", out, store, picture or ())
     if method and "tsne" in method:
         if len(method) > 1 or picture or beside:
             raise UsageError("--method tsne draws all faces at once. Give it alone, without --picture and --beside.")

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, SeedOption, StoreOption, check_png, open_store
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    SeedOption,
+    StoreOption,
+    check_png,
+    check_written,
+    open_store,
+    writable,
+)
 from ensemble_fer.cli.output import described, percent, print_json, print_table, remark, say
 
 
@@ -37,7 +46,7 @@ def export(
     A plain graph must give torch's numbers within 1e-5, a simplified one those of the plain one.
     """
     if out is not None:
-        check_onnx("--out", out)
+        check_onnx("--out", out, store)
     from ensemble_fer.export.exporting import export as run_export
 
     opened = open_store(store)
@@ -65,15 +74,15 @@ def export(
     say(str(path))
 
 
-def check_onnx(option: str, path: Path) -> None:
+def check_onnx(option: str, path: Path, store: Path) -> None:
     """Raise unless a graph can be written there; asked before the work."""
-    from ensemble_fer.cli.options import writable
     from ensemble_fer.errors import UsageError
 
     if path.is_dir() or path.suffix.lower() != ".onnx":
         raise UsageError(f"{option} {path}: expected the name of a file that ends in .onnx")
     if not writable(path.parent):
         raise UsageError(f"{option} {path} cannot be written: expected a folder to write to. Choose another place.")
+    check_written(store, [(option, path)])
 
 
 def bench(
@@ -107,7 +116,7 @@ def bench(
     from ensemble_fer.errors import UsageError
 
     if figure is not None:
-        check_png("--figure", figure)
+        check_png("--figure", figure, store)
     try:
         sizes = [int(text) for text in batches.split(",")]
     except ValueError:

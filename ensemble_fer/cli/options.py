@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,14 +134,26 @@ def writable(path: Path) -> bool:
     return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
 
 
-def check_png(option: str, path: Path) -> Path:
-    """The path itself if a PNG can be written there; asked before the work whose picture it is."""
+def check_written(store: Path, outputs: Iterable[tuple[str, Path | None]], inputs: Iterable[str | Path] = ()) -> None:
+    """Raise unless what a command was asked for can be written: over nothing it reads, and nothing a store keeps.
+
+    All commands with such an option ask here, before the work.
+    """
+    from ensemble_fer.files import check_outputs
+    from ensemble_fer.store import Store
+
+    check_outputs(outputs, inputs, Store(store).own_places)
+
+
+def check_png(option: str, path: Path, store: Path, inputs: Iterable[str | Path] = ()) -> Path:
+    """The path itself if a PNG can be written there, see ``check_written``."""
     from ensemble_fer.errors import UsageError
 
-    if path.suffix.lower() not in ("", ".png"):
-        raise UsageError(f"{option} {path}: what is written is a PNG; expected a name that ends in .png")
     if path.is_dir():
         raise UsageError(f"{option} {path} is a folder; expected the name of a PNG in it, e.g. {path / 'figure.png'}")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{option} {path}: what is written is a PNG; expected a name that ends in .png")
     if not writable(path.parent) or (path.exists() and not os.access(path, os.W_OK)):
         raise UsageError(f"{option} {path} cannot be written: expected a folder to write to. Choose another place.")
+    check_written(store, [(option, path)], inputs)
     return path

@@ -15,6 +15,8 @@ from ensemble_fer.cli.options import (
     JsonOption,
     StoreOption,
     ThresholdOption,
+    check_png,
+    check_written,
     open_store,
 )
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
@@ -51,7 +53,7 @@ def predict(
         raise UsageError("an empty name is no picture. Name one or more files, or a folder; . is the one you are in.")
     pictures = [Path(name) for name in given]
     chosen = chosen_graph(store, ensemble, graph)
-    check_places(pictures, chosen, annotate, csv)
+    check_places(pictures, chosen, annotate, csv, store)
     found = run_predict(pictures, graph=chosen, threshold=threshold, threads=threads, quiet=False)
     bad = [item for item in found if item.get("problem")]
     for item in bad[:10]:
@@ -82,13 +84,13 @@ def _where(face: dict) -> tuple[str, str]:
     return box, "too unsure" if face["abstained"] else ""
 
 
-def check_places(pictures: list[Path], graph: Path | None, annotate: Path | None, csv: Path | None) -> None:
+def check_places(
+    pictures: list[Path], graph: Path | None, annotate: Path | None, csv: Path | None, store: Path
+) -> None:
     """Raise unless all that was asked for can be written: a PNG for one picture, a folder for several, and over nothing
     that is read."""
     from ensemble_fer.app.pictures import pictures_in
-    from ensemble_fer.cli.options import check_png
     from ensemble_fer.errors import UsageError
-    from ensemble_fer.files import check_outputs
 
     folder = pictures[0] if len(pictures) == 1 and pictures[0].is_dir() else None
     sources = pictures_in(folder) if folder else pictures
@@ -104,10 +106,10 @@ def check_places(pictures: list[Path], graph: Path | None, annotate: Path | None
                 f"--annotate {annotate} lies in {folder}: the next time its pictures would be read too. Choose a "
                 "folder elsewhere."
             )
-        if not several and not annotate.is_dir():
-            check_png("--annotate", annotate)
+        if not several and annotate.suffix and not annotate.is_dir():
+            check_png("--annotate", annotate, store)
         outputs += [("--annotate", place) for place in drawn_at(annotate, [str(path) for path in sources])]
-    check_outputs(outputs, [*sources, *([graph] if graph else [])])
+    check_written(store, outputs, [*sources, *([graph] if graph else [])])
 
 
 def drawn_at(out: Path, sources: list[str]) -> list[Path]:

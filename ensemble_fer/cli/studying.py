@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ensemble_fer.cli.options import DEFAULT_STORE, JsonOption, ProcessesOption, StorageOption, StoreOption, open_store
+from ensemble_fer.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    ProcessesOption,
+    StorageOption,
+    StoreOption,
+    check_written,
+    open_store,
+)
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 
 
@@ -119,12 +127,14 @@ def report(
     """Write the report of a finished study as Markdown and as one HTML file that needs no network."""
     from ensemble_fer.errors import UsageError
     from ensemble_fer.study.finding import study_file
-    from ensemble_fer.study.gathering import gather, load_gathered
+    from ensemble_fer.study.gathering import ROWS, gather, load_gathered
     from ensemble_fer.study.reading import read_study
     from ensemble_fer.study.reporting import write_report
     from ensemble_fer.study.running import last_rows
 
     asked = read_study(study_file(name), scale)
+    # Folders: a file in each stands for those that are written there.
+    check_written(store, [("--out", out / f"{asked.name}.md"), ("--kept", kept and kept / ROWS)])
     if again and kept is None:
         raise UsageError("--again reads what was kept: name its folder with --kept.")
     if again and kept is not None:

@@ -145,9 +145,10 @@ def print_search(found: dict[str, Any], made: Any) -> None:
     """The best trials of a search, and where its files are."""
     import json
 
+    from ensemble_fer.files import MOST_JSON, read_file
     from ensemble_fer.tune.results import ranked, words
 
-    rows = ranked(json.loads(made.file("trials.json").read_text(encoding="utf-8")))
+    rows = ranked(json.loads(read_file(made.file("trials.json"), MOST_JSON)))
     print_table(
         f"{found['name']} ({found['id']}): {found['trials']} trials, {found['complete']} complete, "
         f"{found['pruned']} pruned",

@@ -15,6 +15,7 @@ from ensemble_fer.cli.options import (
     JsonOption,
     StoreOption,
     ThresholdOption,
+    check_written,
 )
 from ensemble_fer.cli.output import percent, print_json, print_table, remark
 from ensemble_fer.cli.prediction import chosen_graph
@@ -67,6 +68,7 @@ def video(
         if not (number.isascii() and number.isdecimal() and len(number) < 5):
             raise UsageError(f"{source}: expected camera, or camera:N with N from 0.")
         given = int(number)
+    check_written(store, [("--annotate", annotate), ("--csv", csv)])
     found = run_video(
         given,
         graph=chosen_graph(store, ensemble, graph),

@@ -21,9 +21,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     UsageError
         It is not TOML, cannot be read, or is larger than anything of ours: a short key of many parts takes gigabytes.
     """
+    from ensemble_fer.files import opened_file  # which needs numpy
+
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with opened_file(path) as file:
             content = file.read(_MOST_TOML + 1)
         if len(content) > _MOST_TOML:
             raise UsageError(f"{path} has more than {_MOST_TOML:,} bytes; expected a file that people write.")

@@ -154,6 +154,8 @@ def _reader(path: Path) -> Callable[[Path, bool], Rows]:
         if within is not None and not any(p.is_dir() for p in path.iterdir()):
             return lambda _, quiet: read_csv(within, quiet=quiet)
         return lambda folder, quiet: read_folders(folder, quiet=quiet)
+    if not path.is_file():
+        raise UsageError(f"{path} is a pipe, a device or the like; expected a .csv or .npz file or a folder.")
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return lambda file, quiet: read_csv(file, quiet=quiet)

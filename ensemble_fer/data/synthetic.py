@@ -19,7 +19,7 @@ from ensemble_fer.store import Artifact, Store
 from ensemble_fer.types import CLASSES, N_CLASSES, OFFICIAL, FaceSet, frozen
 
 ROWS = 4000
-FEWEST = 200
+FEWEST, MOST = 200, 1_000_000
 # FER2013's rows of each class in Training, and its usages.
 TRAINING_COUNTS = (3995, 436, 4097, 7215, 4830, 3171, 4965)
 USAGE_SHARES = (0.8, 0.1, 0.1)
@@ -143,10 +143,15 @@ def draw_faces(rows: int = ROWS, seed: int = 0) -> SyntheticFaces:
     Raises
     ------
     UsageError
-        Too few rows for every class to be in every usage.
+        Too few rows for every class to be in every usage, or more than are drawn at once.
     """
     if rows < FEWEST:
         raise UsageError(f"{rows} synthetic faces are too few; expected {FEWEST} or more, so that every split has all.")
+    if rows > MOST:
+        raise UsageError(
+            f"{rows:,} synthetic faces are too many; expected at most {MOST:,}, thirty times FER2013: all are in "
+            "memory at once, 2.3 GB for the pixels alone."
+        )
     rng = np.random.default_rng([seed, rows])
     counts = class_counts(rows)
     labels = np.concatenate([rng.permutation(np.repeat(np.arange(N_CLASSES), c)) for c in counts]).astype(np.uint8)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensemble_fer.data.labels import usage_advice, usage_code
 from ensemble_fer.errors import BadData
+from ensemble_fer.files import UnfitFile, read_file
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 """Columns of votes in the order of the file; NF is "not a face"."""
@@ -88,10 +89,11 @@ def read_votes(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArra
 
 def _text(path: Path) -> str:
     source = str(path)
-    if path.stat().st_size > LARGEST:
-        problem = f"{path.stat().st_size:,} bytes; expected about 2 MB of votes. Is it the file of the pixels?"
-        raise BadData(source, [problem], "The votes are in fer2013new.csv.")
-    content = path.read_bytes()
+    try:
+        content = read_file(path, LARGEST)
+    except UnfitFile as error:
+        problem = f"{error.strerror}, and votes have about 2 MB. Is it the file of the pixels?"
+        raise BadData(source, [problem], "The votes are in fer2013new.csv.") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:1000]:
         raise BadData(source, ["the file is UTF-16, or no text; save it as UTF-8"])
     try:

@@ -113,8 +113,8 @@ def protocol_from_json(text: str, source: str) -> Protocol:
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The named arrays of an npz; objects are refused, and whatever is wrong is said in words."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise StoreError(f"{_existing(path)} is not a whole npz archive. {_ADVICE}")
+        if not zipfile.is_zipfile(_existing(path)):
+            raise StoreError(f"{path} is not a whole npz archive. {_ADVICE}")
         found = load_arrays(path, keys)
         if missing := [key for key in keys if key not in found]:
             with zipfile.ZipFile(path) as archive:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError
-from ensemble_fer.runtime import cpu_count
+from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError, brief
+from ensemble_fer.export.outline import is_mostly_weights
+from ensemble_fer.files import UnfitFile, opened_file
+from ensemble_fer.runtime import check_threads, cpu_count
+from ensemble_fer.types import CLASSES
 
 INPUT, OUTPUT = "faces", "probabilities"
 SIDE = 48
@@ -20,7 +25,13 @@ GRAY = (SIDE, SIDE)
 SHAPES = (GRAY, (96, 96, 3))
 METADATA = {"labels": "[]", "members": "[]", "stamp": "{}", "combination": "{}"}
 """What is read of a file's metadata, as JSON, and what stands for what is not there."""
+_TEXTS = ("name", "output")
+"""What is read of each member."""
 _ADVICE = "Expected a file that  ensemble-fer fuse  wrote."
+MOST_BYTES = 2**31 - 1
+"""Of a file; protobuf ends there."""
+MOST_BESIDE = 50_000_000
+"""Bytes of a graph that are no weights, such as nodes and what its metadata say; ours have at most 2,000,000."""
 BATCH = 64
 """Faces given to the graph at once; more gains nothing on a CPU and costs memory."""
 
@@ -32,7 +43,7 @@ class Graph:
     Parameters
     ----------
     labels : tuple of str
-        Class names in the order of the outputs' columns.
+        Names of the outputs' columns: the seven classes, in the order that all of this program has.
     members : list of dict
         For each member its ``name``, ``output`` and whatever else was written (run, sha256, recipe).
     stamp : dict
@@ -89,6 +100,14 @@ class Graph:
                 raise EnsembleFerError(f"{self.path} could not be computed: {error}") from error
             if any(np.shape(answer) != (len(some), len(self.labels)) for answer in answers):
                 raise EnsembleFerError(f"{self.path} does not give {len(self.labels)} numbers for each face.")
+            for name, answer in zip(names, answers, strict=True):
+                # The largest of such numbers would be a label all the same, and no threshold would hold it back.
+                if wrong := int(np.count_nonzero(~np.isfinite(answer).all(axis=1))):
+                    raise EnsembleFerError(
+                        f"{self.path}: {name} of {wrong} of {len(some)} faces holds numbers that are not finite; "
+                        "expected probabilities. Its weights are damaged, or its training went astray: export it "
+                        "again from a run that came to its end, or give another graph."
+                    )
             parts.append(answers)
         if not parts:
             return {name: np.empty((0, len(self.labels)), np.float32) for name in names}
@@ -108,12 +127,13 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
     MissingError
         There is no such file.
     UsageError
-        The file is no ONNX graph, not one of ours, or has weights in other files.
+        The file is no ONNX graph, not one of ours, or has weights in other files; or more threads than make sense.
     """
+    check_threads(threads)
     path = Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise MissingError(f"there is no graph {path}. Make one:  ensemble-fer fuse RUN RUN RUN")
-    content = path.read_bytes()
+    content = _content_of(path)
     if b"location" in content and weights_outside(content):
         raise UsageError(f"{path} has weights in other files, which are not read. {_ADVICE}")
     import onnxruntime
@@ -128,16 +148,20 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base for its errors
         raise UsageError(f"{path} cannot be opened as an ONNX graph ({error}). {_ADVICE}") from error
-    metadata = session.get_modelmeta().custom_metadata_map
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if INPUT not in [g.name for g in inputs] or OUTPUT not in [g.name for g in outputs] or "labels" not in metadata:
+    try:
+        metadata = session.get_modelmeta().custom_metadata_map
+        inputs, outputs = list(session.get_inputs()), list(session.get_outputs())
+        given, answered = [each.name for each in inputs], [each.name for each in outputs]
+    except UnicodeDecodeError as error:  # onnxruntime hands text on as it lies in the file
+        raise UsageError(f"{path} is an ONNX graph whose texts are not UTF-8 ({error}). {_ADVICE}") from error
+    if INPUT not in given or OUTPUT not in answered or "labels" not in metadata:
         raise UsageError(
             f"{path} is an ONNX graph, but not an ensemble: it lacks {INPUT!r}, {OUTPUT!r} or labels. {_ADVICE}"
         )
     told: dict[str, Any] = {}
     try:
         told |= {key: json.loads(metadata.get(key, empty)) for key, empty in METADATA.items()}
-        problem = _problem_of(told, list(inputs), list(outputs))
+        problem = _problem_of(told, inputs, outputs)
     except (ValueError, RecursionError) as error:
         problem = f"its metadata cannot be read ({error})"
     if problem:
@@ -151,6 +175,22 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         combination=told["combination"],
         session=session,
     )
+
+
+def _content_of(path: Path) -> bytes:
+    """Of a file that may be a graph; what cannot be one is not read."""
+    try:
+        with opened_file(path, MOST_BYTES) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BESIDE and not is_mostly_weights(file, size, MOST_BESIDE):
+                raise UsageError(
+                    f"{path} cannot be opened as an ONNX graph: of {size:,} bytes more than {MOST_BESIDE:,} are no "
+                    f"weights of one. {_ADVICE}"
+                )
+            file.seek(0)
+            return file.read(size)
+    except UnfitFile as error:
+        raise UsageError(f"{path} cannot be opened as an ONNX graph: {error.strerror}. {_ADVICE}") from error
 
 
 def weights_outside(content: bytes) -> bool:
@@ -178,13 +218,16 @@ def _problem_of(told: dict[str, Any], inputs: list[Any], outputs: list[Any]) -> 
         if type(value) is not type(json.loads(METADATA[key])):
             return f"its {key} are no {type(json.loads(METADATA[key])).__name__}"
     labels, by = told["labels"], told["combination"]
-    if not labels or not all(isinstance(label, str) and label.isprintable() for label in labels):
-        return "its labels are no names"
-    if not all(isinstance(member, dict) for member in told["members"]):
-        return "its members are no tables"
+    # In another order, or under other names, every label would be another's.
+    if labels != list(CLASSES):
+        return f"its labels are {brief(labels)}; expected {json.dumps(CLASSES)}"
+    texts = [member.get(key, "") if isinstance(member, dict) else None for member in told["members"] for key in _TEXTS]
+    if not all(isinstance(text, str) for text in texts):
+        return "its members are no tables with name and output"
     numbers = [by.get("temperature", 1), *(found if isinstance(found := by.get("temperatures", []), list) else [None])]
-    if not all(isinstance(each, int | float) for each in numbers):
-        return "its temperatures are no numbers"
+    for number in numbers:
+        if type(number) not in (int, float) or not 0 < number <= sys.float_info.max:
+            return f"a temperature of it is {brief(number)}; expected a finite number above 0"
     if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or list(inputs[0].shape[1:]) not in map(list, SHAPES):
         return f"it takes {', '.join(f'{each.name} {each.type} {each.shape}' for each in inputs)}"
     wrong = [o for o in outputs if o.type != "tensor(float)" or len(o.shape) != 2 or o.shape[1] != len(labels)]

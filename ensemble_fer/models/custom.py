@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ensemble_fer.errors import EnsembleFerError, MissingError, UsageError, unknown_name
+from ensemble_fer.files import UnfitFile, read_file
 from ensemble_fer.models.member import FACE, Member
 from ensemble_fer.models.paths import typed_path
 from ensemble_fer.models.transfer import one_line
@@ -25,6 +26,8 @@ from ensemble_fer.models.trial import learn_a_batch
 from ensemble_fer.types import N_CLASSES
 
 MARK = ".py:"
+MOST_CODE = 10_000_000
+"""Bytes of a file of code; nobody writes as many."""
 EXPECTED = f"a module that maps float32 [n, 1, {FACE}, {FACE}] to logits [n, {N_CLASSES}], or a Member"
 
 
@@ -129,7 +132,9 @@ def split_name(name: str) -> tuple[Path, str]:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_file(file, MOST_CODE)
+    except UnfitFile as error:
+        raise UsageError(f"{file} cannot be read as a module: {error.strerror}.") from error
     except OSError as error:
         raise MissingError(
             f"there is no file {file} to read ({error.strerror}). Give FILE.py:FUNCTION, the path as seen from here."

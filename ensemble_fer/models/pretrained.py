@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import warnings
 import zipfile
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_fer.errors import MissingError, UsageError
+from ensemble_fer.files import UnfitFile, opened_file, sha256_of
 from ensemble_fer.models.hub import weights_from_hub
 from ensemble_fer.models.member import Member
 from ensemble_fer.models.paths import typed_path
@@ -24,6 +24,13 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
 PREFIXES = ("", "body.", "module.", "model.", "_orig_mod.")
 """Before all keys: of a run of this program, or of what other trainers wrap a network in."""
 SHOWN = 3
+MOST_BYTES = 4_000_000_000
+"""Of a file of weights: twice what an ONNX file can hold, for what else trainers keep there. It is mapped into memory,
+so that only the tensors that are taken from it are read."""
+MOST_OLD = 800_000_000
+"""Of a torch file of before 2020, which is read whole; the largest that torchvision gives have 600 MB."""
+MOST_LISTED = 10_000_000
+"""Bytes of the names, kinds and shapes; those of timm's largest networks have 200,000."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def start_weights(member: Member, name: str, weights: str) -> Pretrained:
     file, source = weights_from_hub(name) if weights == "hub" else (weights_file(weights), "")
     tensors = read_weights(file)
     load_into(member, tensors, f"{source or file} for model {name}")
-    digest = _sha256(file)
+    digest = sha256_of(file)
     unknown = f"file {file.name} sha256 {digest[:12]}, trained on rows unknown here"
     return Pretrained(f"{source} from the hub" if source else unknown, digest)
 
@@ -106,8 +113,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         It is neither, damaged, or holds more than plain tensors by name.
     """
     try:
-        with file.open("rb") as opened:
+        with opened_file(file, MOST_BYTES) as opened:
             start = opened.read(9)
+    except UnfitFile as error:
+        raise UsageError(f"the weights {file} cannot be read: {error.strerror}.") from error
     except OSError as error:
         raise MissingError(
             f"there are no weights {file} ({error.strerror}). Expected none, hub, run:NAME, or a safetensors or torch "
@@ -117,13 +126,19 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if start[8:9] == b"{":
             from safetensors.torch import load_file
 
+            _check_header(file, int.from_bytes(start[:8], "little"))
             content = load_file(file)
         elif start[:2] == b"PK" or start[:1] == b"\x80":
-            if start[:2] == b"PK":
+            packed = start[:2] == b"PK"
+            if packed:
                 _check_packed(file)
+            elif file.stat().st_size > MOST_OLD:
+                raise UsageError(
+                    f"{file} is a torch file of before 2020 of more than {MOST_OLD:,} bytes. Save it anew with torch."
+                )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of how torch stores things, which is nobody's concern here
-                content = torch.load(file, map_location="cpu", weights_only=True)
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=packed)
         else:
             raise UsageError(f"{file} is neither a safetensors nor a torch file. Save the tensors as one of these.")
     except UsageError:
@@ -147,11 +162,22 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _check_header(file: Path, size: int) -> None:
+    """Raise where more tensors are listed than any network has: each takes a kilobyte once it is read."""
+    if size > MOST_LISTED:
+        raise UsageError(f"{file} lists its tensors in {size:,} bytes; expected at most {MOST_LISTED:,}.")
+
+
 def _check_packed(file: Path) -> None:
-    """Raise unless a torch file is as large as what it holds: torch packs nothing, and what is packed may be a bomb."""
+    """Raise unless a torch file is as large as what it holds: torch packs nothing, and what is packed may be a bomb.
+
+    What is packed would also be taken for numbers as it lies there. What is no tensor is read whole, and has limits.
+    """
     with zipfile.ZipFile(file) as archive:
-        held = sum(entry.file_size for entry in archive.infolist())
-    if held > file.stat().st_size:
+        entries = archive.infolist()
+    held = sum(entry.file_size for entry in entries)
+    _check_header(file, held - sum(e.file_size for e in entries if e.filename.partition("/")[2].startswith("data/")))
+    if held > file.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise UsageError(
             f"{file} holds {held:,} bytes in {file.stat().st_size:,}, and torch packs nothing. Save it with torch.save."
         )
@@ -274,8 +300,3 @@ def _converted(net: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Te
 
 def _some(tensors: Mapping[str, Tensor]) -> str:
     return ", ".join(list(tensors)[:SHOWN]) + (" …" if len(tensors) > SHOWN else "")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from ensemble_fer.artifact import canonical
 from ensemble_fer.data.derived import alignment_of
 from ensemble_fer.errors import MissingError, StoreError, UsageError, brief, some_of
 from ensemble_fer.evaluate.predictions import load_predictions, protocol_from_json
-from ensemble_fer.files import load_arrays, save_arrays, write_atomic
+from ensemble_fer.files import MOST_JSON, UnfitFile, load_arrays, read_file, save_arrays, write_atomic
 from ensemble_fer.report import evaluate
 from ensemble_fer.scoring import PREDICTIONS
 from ensemble_fer.store import Artifact, Store
@@ -107,7 +107,7 @@ def load_gathered(folder: str | Path, study: Study | None = None) -> Gathered:
     if not (folder / ROWS).is_file() or not (folder / SAID).is_file():
         raise MissingError(f"{folder} does not hold {ROWS} and {SAID}. Make them:  ensemble-fer study report NAME")
     try:
-        rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+        rows = json.loads(read_file(folder / ROWS, MOST_JSON))
         if not isinstance(rows, list):
             raise TypeError
         asked = [(row["name"], row["of"], row["asked"]) for row in rows]
@@ -117,7 +117,7 @@ def load_gathered(folder: str | Path, study: Study | None = None) -> Gathered:
             for role, kept in row.get("said", {}).items()
             for key in (f"{row['name']}.{role}.logits", f"{row['name']}.{role}.twin", f"part{kept['part']}.labels")
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, UnfitFile) as error:
         raise StoreError(f"{folder / ROWS} is damaged. Make it again:  ensemble-fer study report NAME") from error
     if study is not None:
         cells = [row_of(study, cell) for cell in cells_of(study) if not cell.worker]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ensemble_fer.errors import MissingError, StoreError, UsageError
-from ensemble_fer.files import write_atomic
+from ensemble_fer.files import MOST_JSON, UnfitFile, read_file, write_atomic
 from ensemble_fer.runtime import check_threads
 from ensemble_fer.store import Store
 from ensemble_fer.study.cells import SEARCH, Cell, cells_of
@@ -97,10 +97,10 @@ def last_rows(store: Store, study: Study) -> list[dict]:
     if not place.is_file():
         raise MissingError(f"study {study.name} was not run to its end at scale {study.scale} in this store. {again}")
     try:
-        rows = json.loads(place.read_text(encoding="utf-8"))
+        rows = json.loads(read_file(place, MOST_JSON))
         cells = [row_of(study, cell) for cell in cells_of(study) if not cell.worker]
         same = [(row["name"], row.get("asked")) for row in rows] == [(cell["name"], cell["asked"]) for cell in cells]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, UnfitFile) as error:
         raise StoreError(f"{place} is damaged. {again}") from error
     if not same:
         raise MissingError(f"the file of study {study.name} asks for other runs than those that were made. {again}")
@@ -115,7 +115,7 @@ def _place(store: Store, study: Study) -> Path:
 def _former(place: Path) -> list[dict]:
     """The rows of the last time, as far as they can be read: what they lack is made again."""
     try:
-        rows = json.loads(place.read_text(encoding="utf-8"))
+        rows = json.loads(read_file(place, MOST_JSON))
     except (OSError, ValueError):
         return []
     return [row for row in rows if isinstance(row, dict) and "name" in row] if isinstance(rows, list) else []

@@ -29,7 +29,7 @@ from ensemble_fer.train.checkpoint import State
 from ensemble_fer.train.device import choose_precision
 from ensemble_fer.train.loading import load_member
 from ensemble_fer.train.loop import fit
-from ensemble_fer.train.starting import code_of, new_member, read_typed, run_of_weights, start_of
+from ensemble_fer.train.starting import code_of, digest_of_weights, new_member, read_module, run_of_weights, start_of
 from ensemble_fer.train.team import Team
 from ensemble_fer.types import INJECTED, USAGES, FaceSet, Resampling, Split, TwinMap
 
@@ -174,15 +174,14 @@ def prepare(
     module = None
     if ".py:" in recipe.model:
         file, _, function = recipe.model.rpartition(":")
-        module = read_typed(file, "module", "--model FILE.py:FUNCTION")
+        module = read_module(file)
         spec["recipe"]["model"] = f"{Path(file).name}:{function}"
         spec["model_sha256"] = hashlib.sha256(module).hexdigest()
     start, weights = None, recipe.weights
     if weights not in ("none", "hub") and not weights.startswith("run:"):
         path = weights_file(weights)
         spec["recipe"]["weights"] = "file"
-        content = read_typed(weights, "file of weights", "--weights FILE")
-        spec["weights_sha256"] = hashlib.sha256(content).hexdigest()
+        spec["weights_sha256"] = digest_of_weights(weights)
         # The file of a run of this store is that run, and bound to what it has seen.
         known = run_of_weights(store, path, spec["weights_sha256"])
         weights = f"run:{known.id}" if known else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from torch import Tensor
 from ensemble_fer.config import Recipe
 from ensemble_fer.data.derived import leaks_of
 from ensemble_fer.errors import MissingError, SplitMisuse, UsageError
-from ensemble_fer.files import write_atomic
+from ensemble_fer.files import UnfitFile, opened_file, read_file, sha256_of, write_atomic
 from ensemble_fer.models import Member, build, custom
 from ensemble_fer.models.paths import typed_path
-from ensemble_fer.models.pretrained import read_weights
+from ensemble_fer.models.pretrained import MOST_BYTES, read_weights
 from ensemble_fer.store import Artifact, Store
 from ensemble_fer.train.loading import MODULE, WEIGHTS
 
@@ -55,16 +56,33 @@ def code_of(recipe: Recipe, module: bytes | None, folder: Path) -> custom.Code |
     return custom.Code(folder / COPY / MODULE, custom.split_name(recipe.model)[0])
 
 
-def read_typed(path: str | Path, what: str, flag: str) -> bytes:
-    """Content of a file that a recipe names.
+def read_module(path: str | Path) -> bytes:
+    """Content of the file of a user's own architecture that a recipe names; raises as ``digest_of_weights``."""
+    with _typed(path, "module", "--model FILE.py:FUNCTION") as file:
+        return read_file(file, custom.MOST_CODE)
+
+
+def digest_of_weights(path: str | Path) -> str:
+    """sha256 of a file of weights that a recipe names, of which no more than a piece is held at a time.
 
     Raises
     ------
     MissingError
         It cannot be read from here.
+    UsageError
+        It is no file on disk, or larger than any that is meant.
     """
+    with _typed(path, "file of weights", "--weights FILE") as file:
+        return sha256_of(file, MOST_BYTES)
+
+
+@contextmanager
+def _typed(path: str | Path, what: str, flag: str) -> Iterator[Path]:
+    """A path that a recipe names; says why where the file cannot be read inside."""
     try:
-        return typed_path(path).read_bytes()
+        yield typed_path(path)
+    except UnfitFile as error:
+        raise UsageError(f"the {what} {path} cannot be read: {error.strerror}. Give another:  {flag}") from error
     except OSError as error:
         raise MissingError(
             f"the {what} {path} cannot be read from {Path.cwd()} ({error.strerror}). A recipe holds paths as they were "
@@ -99,11 +117,14 @@ def run_of_weights(store: Store, file: Path, sha256: str) -> Artifact | None:
     precision = min((tensor.dtype for tensor in floats), key=lambda dtype: dtype.itemsize)
     precision = precision if precision.itemsize < torch.float32.itemsize else torch.float32
     shapes = frozenset(tuple(tensor.shape) for tensor in floats)
-    digest = digest_of(tensors, precision)
+    digest = ""
     for run in runs:
         path = run.path / WEIGHTS
-        if _shapes_of(path) == shapes and _digest_of_file(path, precision) == digest:
-            return run
+        if _shapes_of(path) == shapes:
+            # Not before: of a large file of another network no number needs to be read.
+            digest = digest or digest_of(tensors, precision)
+            if _digest_of_file(path, precision) == digest:
+                return run
     return None
 
 
@@ -127,6 +148,8 @@ def digest_of(tensors: Mapping[str, Tensor], precision: torch.dtype = torch.floa
 def _shapes_of(path: Path) -> frozenset[tuple[int, ...]]:
     """Shapes of the floating tensors of a run, which are cheaper to read than the tensors; none where it is damaged."""
     try:
+        with opened_file(path, MOST_BYTES):  # safetensors would wait for a pipe
+            pass
         with safe_open(path, framework="pt") as file:
             slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - not a dict
             return frozenset(tuple(each.get_shape()) for each in slices if each.get_dtype().startswith(("F", "BF")))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from typing import Any
 
 from ensemble_fer.config import Recipe
 from ensemble_fer.errors import MissingError
+from ensemble_fer.files import sha256_of
 from ensemble_fer.models.paths import typed_path
 from ensemble_fer.store import Store
 from ensemble_fer.tune.worker import Candidate, FileChanged, Job, TrialDiverged
@@ -83,6 +83,6 @@ def check_files(job: Job, recipe: Recipe, found: dict[str, Any] | None = None) -
 def _sha256_of(path: str) -> str | None:
     """Of a file as it is now; None where it cannot be read."""
     try:
-        return hashlib.sha256(typed_path(path).read_bytes()).hexdigest()
+        return sha256_of(typed_path(path))
     except (OSError, MissingError):
         return None

@@ -122,8 +122,9 @@ def test_show_writes_a_row_of_faces_for_each_class_asked_for(drawn: Path, tmp_pa
     assert done.exit_code == 2
     assert "PrivateTest" in done.stderr
     assert not (tmp_path / "other.png").exists()
-    assert run("data", "show", "-o", tmp_path / "faces", "--store", drawn).exit_code == 0
-    with Image.open(tmp_path / "faces") as picture:
+    assert run("data", "show", "-o", tmp_path / "faces", "--store", drawn).exit_code == 2  # no name of a picture
+    assert run("data", "show", "-o", tmp_path / "faces.PNG", "--store", drawn).exit_code == 0
+    with Image.open(tmp_path / "faces.PNG") as picture:
         assert picture.format == "PNG"
     done = run("data", "show", "-o", tmp_path / "faces.txt", "--store", drawn)
     assert done.exit_code == 2

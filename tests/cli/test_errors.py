@@ -106,6 +106,12 @@ def test_warnings_of_ours_are_lines_on_stderr_and_others_are_not_shown(monkeypat
         ["train", "--seed", "4294967296"],
         ["fuse", "a", "b", "--seed", "4294967296"],
         ["explain", "a", "--seed", "4294967296"],
+        ["data", "synth", "--rows", "1000001"],
+        ["data", "synth", "--rows", "99999999999999"],
+        ["app", "--host", "a" * 300],
+        ["app", "--host", "a..b"],
+        ["app", "--threads", "99999999999"],
+        ["predict", "face.png", "--threads", "99999999999"],
     ],
 )
 def test_wrong_usage_exits_2(tmp_path: Path, arguments: list[str]) -> None:
@@ -114,6 +120,7 @@ def test_wrong_usage_exits_2(tmp_path: Path, arguments: list[str]) -> None:
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
     assert done.stderr
+    assert "unexpected" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,27 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from ensemble_fer.app.pictures import Faces
+from ensemble_fer.app.prediction import said_of
 from ensemble_fer.errors import EnsembleFerError, UsageError
-from ensemble_fer.export.session import METADATA, open_graph, weights_outside
+from ensemble_fer.export.session import METADATA, Graph, open_graph, weights_outside
+from ensemble_fer.types import CLASSES
 from tests.trust.campaign import answered, cases, mutated, whole, within_memory
 
+ODD = (
+    '{"temperature": NaN}',
+    '{"temperatures": [1, Infinity]}',
+    '{"temperature": 0}',
+    '[{"output": []}]',
+    json.dumps(CLASSES[::-1]),
+    json.dumps(["a"] * 7),
+)
+"""Metadata that can be read, and that no graph of ours has."""
 
-def small_graph(more: dict[str, str] | None = None) -> onnx.ModelProto:
+
+def small_graph(more: dict[str, str] | None = None, weights: float = 1 / 2304) -> onnx.ModelProto:
     """A graph that says it is an ensemble."""
-    weight = numpy_helper.from_array(np.ones((2304, 7), np.float32) / 2304, "w")
+    weight = numpy_helper.from_array(np.full((2304, 7), weights, np.float32), "w")
     shape = numpy_helper.from_array(np.array([-1, 2304], np.int64), "s")
     nodes = [
         helper.make_node("Cast", ["faces"], ["f"], to=TensorProto.FLOAT),
@@ -34,13 +47,35 @@ def small_graph(more: dict[str, str] | None = None) -> onnx.ModelProto:
         [weight, shape],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    told = {**METADATA, "labels": json.dumps(["a"] * 7), **(more or {})}
+    told = {**METADATA, "labels": json.dumps(CLASSES), **(more or {})}
     helper.set_model_props(model, told)
     return model
 
 
+def not_text(model: onnx.ModelProto, key: str, where: str = "value") -> bytes:
+    """The graph as it lies in a file, with a byte in its metadata that UTF-8 does not know."""
+    for prop in model.metadata_props:
+        if prop.key == key:
+            setattr(prop, where, getattr(prop, where) + "~~~~")
+    content = model.SerializeToString()
+    assert content.count(b"~~~~") == 1
+    return content.replace(b"~~~~", b"~\xff\xfe~")
+
+
+def predicted(graph: Graph) -> None:
+    """One face goes the way that ``predict`` takes, whose answer is one of the seven classes with finite numbers."""
+    face = np.random.default_rng(0).integers(0, 256, (1, 48, 48), dtype=np.uint8)
+    (said,) = said_of([Faces("face.png", face, [(0, 0, 48, 48)], False)], graph, 0.5)[0]["faces"]
+    assert said["label"] in CLASSES
+    assert tuple(said["probabilities"]) == CLASSES
+    assert np.isfinite(list(said["probabilities"].values())).all()
+
+
 def test_graphs_are_opened_or_refused(tmp_path: Path) -> None:
-    """300: damaged, with metadata that is something else, and with weights in files outside."""
+    """300: damaged, with metadata or weights that are something else, and with weights in files outside.
+
+    What is opened predicts a face.
+    """
     secret = tmp_path / "secret"
     secret.write_bytes(np.full((2304, 7), 42, np.float32).tobytes())
     inside = tmp_path / "graphs"
@@ -52,7 +87,7 @@ def test_graphs_are_opened_or_refused(tmp_path: Path) -> None:
     with within_memory():
         for number, rng in cases("graphs", 300, quick=60):
             model = small_graph()
-            match int(rng.integers(4)):
+            match int(rng.integers(6)):
                 case 0:
                     tensor = model.graph.initializer[0]
                     tensor.ClearField("raw_data")
@@ -68,17 +103,25 @@ def test_graphs_are_opened_or_refused(tmp_path: Path) -> None:
                 case 1:
                     key = str(rng.choice(list(METADATA)))
                     value = str(
-                        rng.choice(["", "{", "[1", "null", "3", '"x"', "[[]]", "{}", "1" * 5000, "[" * 100_000])
+                        rng.choice(["", "{", "[1", "null", "3", '"x"', "[[]]", "{}", "1" * 5000, "[" * 100_000, *ODD])
                     )
                     path.write_bytes(small_graph({key: value}).SerializeToString())
                 case 2:
+                    key, where = str(rng.choice(list(METADATA))), str(rng.choice(["key", "value"]))
+                    path.write_bytes(not_text(model, key, where))
+                    assert answered(lambda: open_graph(path)) is None, (number, key, where)
+                    continue
+                case 3:
+                    odd = float(rng.choice([np.nan, np.inf, -np.inf, 3e38]))
+                    path.write_bytes(small_graph(weights=odd).SerializeToString())
+                case 4:
                     path.write_bytes(mutated(model.SerializeToString(), rng))
                 case _:
                     path.write_bytes(model.SerializeToString())
             graph = answered(lambda: open_graph(path))
             if graph is not None:
                 opened += 1
-                answered(lambda graph=graph: graph.run(np.zeros((2, 48, 48), np.uint8)))
+                answered(lambda graph=graph: predicted(graph))
     assert opened or not whole("graphs")
 
 
@@ -114,13 +157,20 @@ def test_weights_outside_are_found_wherever_they_are_named(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("told", "reason"),
     [
-        ({"labels": "[]"}, "labels are no names"),
-        ({"labels": json.dumps([{}] * 7)}, "labels are no names"),
-        ({"labels": json.dumps(["a"] * 3)}, r"probabilities is tensor\(float\) .*, for 3 labels"),
-        ({"labels": json.dumps(["\x1b[2J"] * 7)}, "labels are no names"),
+        ({"labels": "[]"}, r'its labels are \[\]; expected \["angry", "disgust"'),
+        ({"labels": json.dumps([{}] * 7)}, "its labels are .*; expected"),
+        ({"labels": json.dumps(["a"] * 3)}, r"its labels are \['a', 'a', 'a'\]; expected"),
+        ({"labels": json.dumps(["angry"] * 7)}, "its labels are .*; expected"),
+        ({"labels": json.dumps(CLASSES[::-1])}, r"its labels are \['neutral', 'surprise'.*; expected"),
+        ({"labels": json.dumps(["\x1b[2J"] * 7)}, "its labels are .*; expected"),
         ({"members": "[1]"}, "members are no tables"),
-        ({"combination": '{"temperatures": 5}'}, "temperatures are no numbers"),
-        ({"combination": '{"temperature": "x"}'}, "temperatures are no numbers"),
+        ({"members": '[{"output": []}]'}, "members are no tables with name and output"),
+        ({"combination": '{"temperatures": 5}'}, "a temperature of it is None; expected a finite number above 0"),
+        ({"combination": '{"temperature": "x"}'}, "a temperature of it is 'x'"),
+        ({"combination": '{"temperature": NaN}'}, "a temperature of it is nan"),
+        ({"combination": '{"temperature": true}'}, "a temperature of it is True"),
+        ({"combination": '{"temperature": %s}' % ("9" * 400)}, "a temperature of it is 9999"),
+        ({"combination": '{"temperatures": [1, 0]}'}, "a temperature of it is 0"),
         ({"stamp": "[]"}, "stamp are no dict"),
     ],
 )
@@ -129,6 +179,43 @@ def test_graphs_that_are_not_as_ours_are_refused_when_they_are_opened(
 ) -> None:
     (tmp_path / "g.onnx").write_bytes(small_graph(told).SerializeToString())
     with pytest.raises(UsageError, match=reason):
+        open_graph(tmp_path / "g.onnx")
+
+
+@pytest.mark.parametrize("where", ["key", "value"])
+def test_metadata_that_are_no_text_are_refused_with_a_reason(tmp_path: Path, where: str) -> None:
+    (tmp_path / "g.onnx").write_bytes(not_text(small_graph(), "labels", where))
+    with pytest.raises(UsageError, match=r"g\.onnx is an ONNX graph whose texts are not UTF-8 .*ensemble-fer fuse"):
+        open_graph(tmp_path / "g.onnx")
+
+
+def test_a_name_of_an_input_that_is_no_text_is_refused_with_a_reason(tmp_path: Path) -> None:
+    model = small_graph()
+    model.graph.input[0].name = model.graph.node[0].input[0] = "~~~~"
+    (tmp_path / "g.onnx").write_bytes(model.SerializeToString().replace(b"~~~~", b"~\xff\xfe~"))
+    with pytest.raises(UsageError, match=r"whose texts are not UTF-8|cannot be opened"):
+        open_graph(tmp_path / "g.onnx")
+
+
+@pytest.mark.parametrize("weights", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_no_answer(tmp_path: Path, weights: float) -> None:
+    (tmp_path / "g.onnx").write_bytes(small_graph(weights=weights).SerializeToString())
+    with pytest.raises(EnsembleFerError, match=r"probabilities of 1 of 1 faces holds numbers that are not finite; exp"):
+        predicted(open_graph(tmp_path / "g.onnx"))
+
+
+def test_more_threads_than_any_machine_has_are_refused_before_the_graph_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"threads 99,999,999,999: this machine has .* expected at most \d+\."):
+        open_graph(tmp_path / "none.onnx", threads=99_999_999_999)
+
+
+def test_a_graph_with_more_columns_than_classes_is_refused(tmp_path: Path) -> None:
+    model = small_graph()
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    del model.graph.initializer[0]
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2304, 8), np.float32), "w"))
+    (tmp_path / "g.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UsageError, match=r"probabilities is tensor\(float\) .*, for 7 labels"):
         open_graph(tmp_path / "g.onnx")
 
 
