@@ -18,6 +18,7 @@ from ensemble_fer.tune.storage import shown_url, sqlite_file
 
 _PACKAGES = {"psycopg": '"psycopg[binary]"', "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}
 """What pip calls a driver, where that is not its own name."""
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _FULL = ("disk is full", "no space left", "disk quota exceeded")
 # What a sound file can meet too: its disk or the others who use it are to blame.
 _PASSING = (*_FULL, "locked", "readonly", "read-only", "disk i/o error", "permission denied")
@@ -58,12 +59,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_of_database(error: BaseException) -> bool:
-    """Whether an error is one of the database or of a full disk, and not of the training that met it."""
-    return isinstance(error, _DATABASE_ERRORS) or _is_full(error)
+    """Whether an error is one of the database or of a disk that is full or fails, and not of the training that met it."""
+    return isinstance(error, _DATABASE_ERRORS) or _is_of_disk(error)
 
 
-def _is_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _is_of_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _OF_DISK:
         return True
     return any(words in reason_of(error).lower() for words in _FULL)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,13 +100,17 @@ def full_once(candidate: Candidate) -> float:
     note = candidate.job.folder / "full"
     if not note.exists():
         note.touch()
-        raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.safetensors")
+        number = int((candidate.job.store / "errno").read_text())
+        raise OSError(number, os.strerror(number), "checkpoint.safetensors")
     return toys.score_of(candidate)
 
 
-def test_a_disk_without_room_for_a_checkpoint_is_not_the_recipes_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_disk_without_room_for_a_checkpoint_is_not_the_recipes_fault(tmp_path: Path, number: int) -> None:
     job = job_in(tmp_path)
-    with pytest.raises(EnsembleFerError, match=r"^checkpoint\.safetensors could not be written: .*No space left"):
+    (tmp_path / "errno").write_text(str(number))
+    reason = re.escape(os.strerror(number))
+    with pytest.raises(EnsembleFerError, match=rf"^checkpoint\.safetensors could not be written: .*{reason}"):
         search(job, BOUND, objective=full_once, quiet=True)
     slots = search(job, BOUND, objective=full_once, quiet=True)
     rows = sorted(slots.trials(), key=lambda t: t.number)
