@@ -59,7 +59,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_of_database(error: BaseException) -> bool:
-    """Whether an error is one of the database or of a disk that is full or fails, and not of the training that met it."""
+    """Whether an error is one of the database, or of a disk that is full or fails, not of the training."""
     return isinstance(error, _DATABASE_ERRORS) or _is_of_disk(error)
 
 

@@ -120,6 +120,7 @@ def test_a_disk_without_room_for_a_checkpoint_is_not_the_recipes_fault(tmp_path:
 
 def test_a_worker_that_cannot_write_why_it_failed_says_so(tmp_path: Path) -> None:
     job = job_in(tmp_path)
+    (tmp_path / "errno").write_text(str(errno.ENOSPC))
     toys.begun(job)
     job.folder.mkdir()
     (job.folder / "failures").touch()  # no folder can be made here
