@@ -26,7 +26,7 @@ help:
 	@echo "make bench-using     graphs in five forms, photographs, a video; needs an idle machine and ten minutes"
 	@echo "make bench-scaling   more processes for one training, for several, on one store; idle, five minutes"
 	@echo "make released        the shipped ensemble from its recipes; hours, goes on where it was"
-	@echo "make results         the pages of studies in docs/results from the logits that were kept"
+	@echo "make results         the tables and pages of docs/results from the logits that were kept"
 	@echo "make clean   remove .venv and caches; artifacts/ stays"
 
 setup: $(READY)
@@ -110,6 +110,8 @@ released: $(READY)
 
 # The pages of studies from the logits that were kept of them.
 results: $(READY)
+	@set -e; for page in first released tuning; do \
+	  $(BIN)/python -m ensemble_fer.evaluate.tables docs/results/data/$$page --update docs/results/$$page.md; done
 	$(BIN)/python -m ensemble_fer.study.results
 
 clean:

@@ -22,6 +22,11 @@ def test_tables_are_what_the_logits_give(name: str) -> None:
     assert "@" not in (RESULTS / f"{name}.md").read_text()
 
 
+def test_one_command_writes_all_of_them() -> None:
+    (pages,) = re.findall(r"for page in ([a-z ]+);", (RESULTS.parents[1] / "Makefile").read_text())
+    assert pages.split() == PAGES
+
+
 def test_the_front_page_says_which_look_the_first_score_was() -> None:
     looks = load_predictions(RESULTS / "data/first/ensemble-test.npz").protocol.looks
     front, page = (Path(__file__).parents[1] / "README.md", RESULTS / "first.md")
