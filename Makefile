@@ -53,7 +53,9 @@ test: $(READY)
 
 # With the lowest versions that pyproject.toml allows; of another Python:  make test VENV=.venv-312 PYTHON=python3.12
 test-lowest: build/lowest.txt
-	$(MAKE) test VENV=.venv-lowest PINS=build/lowest.txt
+	$(MAKE) setup VENV=.venv-lowest PINS=build/lowest.txt
+	@# Old libraries say other types of themselves; ours are checked against the pinned ones.
+	.venv-lowest/bin/python -m pytest --deselect tests/test_package.py::test_types
 
 build/lowest.txt: pyproject.toml tests/floors.py
 	@mkdir -p build
